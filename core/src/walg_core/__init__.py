@@ -1,0 +1,1 @@
+"""wal-g: archive and restore databases to and from object storage."""

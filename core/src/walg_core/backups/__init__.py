@@ -1,0 +1,1 @@
+"""Backups of any engine: names, sentinels, listing, selection, deletion, marking, copying."""

@@ -1,0 +1,1 @@
+"""Compression methods, one module each; `api` is the contract."""

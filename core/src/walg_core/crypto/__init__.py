@@ -1,0 +1,1 @@
+"""The crypter contract and the envelope framing that ciphers share."""

@@ -1,0 +1,1 @@
+"""Log, progress, metrics, profiling, service notification."""

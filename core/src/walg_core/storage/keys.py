@@ -1,0 +1,44 @@
+"""One validator of object keys, used on write, on list and on restore. Nothing that comes from a storage is a path."""
+
+from walg_core.errors import PermanentError
+
+# The bytes 0-31 and 127: no storage shows them safely and no command of ours makes them.
+_CONTROL = frozenset(map(chr, [*range(32), 127]))
+
+
+def key_problem(key: str) -> str | None:
+    """Why `key` is not acceptable, in a few words, or None."""
+    if not key:
+        return "it is empty"
+    if key.startswith("/"):
+        return "it is absolute"
+    if len(key.encode("utf-8", "surrogateescape")) > 1024:
+        return "it is longer than 1024 bytes"
+    if not _CONTROL.isdisjoint(key):
+        return "it has control characters"
+    if "\\" in key:
+        return "it has a backslash"
+    for part in key.split("/"):
+        if part in ("", ".", ".."):
+            return "it has an empty, '.' or '..' component"
+    return None
+
+
+def check_key(key: str) -> str:
+    """Return `key`, or raise PermanentError when it is absolute, has `..`, empty parts, control characters…"""
+    problem = key_problem(key)
+    if problem:
+        raise PermanentError(f"object name {key!r} is refused: {problem}", key=key)
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix`: empty, or a valid key followed by one `/`."""
+    if prefix and (not prefix.endswith("/") or key_problem(prefix[:-1])):
+        raise PermanentError(f"prefix {prefix!r} is refused: it must be empty or a valid name followed by '/'")
+    return prefix
+
+
+def join(*parts: str) -> str:
+    """Join non-empty parts with single slashes, trimming slashes at the ends of each (spec/storages.md 1)."""
+    return "/".join(p for p in (part.strip("/") for part in parts) if p)

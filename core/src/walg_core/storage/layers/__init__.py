@@ -1,0 +1,1 @@
+"""Storages that wrap a storage: retry, limits, failover, dry run, tracing, prefix."""

@@ -1,0 +1,1 @@
+"""Backups of engines that dump through a command."""

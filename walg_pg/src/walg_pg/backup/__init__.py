@@ -1,0 +1,1 @@
+"""Base backups of a PostgreSQL cluster: taking them."""

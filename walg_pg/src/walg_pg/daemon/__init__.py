@@ -1,0 +1,1 @@
+"""The daemon that answers archive and restore commands over a socket, and its client."""

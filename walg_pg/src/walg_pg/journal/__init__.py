@@ -1,0 +1,1 @@
+"""The write-ahead log: push, fetch, prefetch, receive, show, verify, records, deltas."""

@@ -1,0 +1,28 @@
+"""What the PostgreSQL engine declares. Imports nothing but declarations: it is read whenever plugins are listed."""
+
+from walg_core.declarations import EngineType
+from walg_core.hookspecs import hookimpl
+
+from walg_pg.settings import SETTINGS
+
+
+@hookimpl
+def walg_register_engines() -> list[EngineType]:
+    return [
+        EngineType(
+            "pg",
+            title="PostgreSQL",
+            app="walg_pg.cli:app",
+            cold={
+                "wal-push": "walg_pg.journal.cold:wal_push",
+                "wal-fetch": "walg_pg.journal.cold:wal_fetch",
+                "wal-prefetch": "walg_pg.journal.cold:wal_prefetch",
+            },
+            cold_forms={
+                "wal-push": (1, ("target-storage",)),
+                "wal-fetch": (2, ("target-storage",)),
+                "wal-prefetch": (2, ("target-storage",)),
+            },
+            settings=SETTINGS,
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Bringing a cluster back: fetch, tablespaces, recovery settings, restore test."""
