@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -102,9 +103,7 @@ class Cluster:
     def command(self, program: str, *arguments: str) -> list[str]:
         """The argv that runs one of the server's programs as the server's user."""
         argv = [str(self.binaries / program), *arguments]
-        if os.geteuid() == 0:
-            return ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups", *argv]
-        return argv
+        return [*_drop_privileges(), *argv] if os.geteuid() == 0 else argv
 
     def environment(self) -> dict[str, str]:
         """Environment of the server and of its programs."""
@@ -248,6 +247,18 @@ class Cluster:
                 return "\n".join("|".join(_text(value) for value in row) for row in cursor.fetchall())
         except psycopg.Error as error:
             raise EngineError(str(error).strip()) from error
+
+
+def _drop_privileges() -> list[str]:
+    """The argv prefix that runs a program as the unprivileged user.
+
+    An interpreter below a private home (root's) is out of that user's reach, and with it `wal-g` in the archive
+    command; the right to read and traverse (not to write) is kept then.
+    """
+    prefix = ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups"]
+    if not all(parent.stat().st_mode & 0o001 for parent in Path(sys.executable).resolve().parents):
+        prefix += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return prefix
 
 
 def _text(value: object) -> str:
