@@ -15,15 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple
 
-    class ObjectInfo(NamedTuple):
-        """What a listing or `stat` tells. `modified` is a Unix time in seconds (UTC), `size` is in bytes."""
-
+    class _ObjectInfo(NamedTuple):
         key: str
         size: int
         modified: float
         version: str | None = None
         etag: str | None = None
         latest: bool = True
+        nanoseconds: int | None = None
 
     class Capabilities(NamedTuple):
         """What a storage can promise, as data. Limits are in bytes; None means unlimited."""
@@ -39,8 +38,11 @@ if TYPE_CHECKING:
         max_key_bytes: int = 1024
         keys_may_nest: bool = True
 else:
-    ObjectInfo = namedtuple(
-        "ObjectInfo", "key size modified version etag latest", defaults=(None, None, True), module=__name__
+    _ObjectInfo = namedtuple(
+        "_ObjectInfo",
+        "key size modified version etag latest nanoseconds",
+        defaults=(None, None, True, None),
+        module=__name__,
     )
     Capabilities = namedtuple(
         "Capabilities",
@@ -49,6 +51,20 @@ else:
         defaults=(True, False, True, False, True, False, False, None, 1024, True),
         module=__name__,
     )
+
+
+class ObjectInfo(_ObjectInfo):
+    """What a listing or `stat` tells. `size` is in bytes, `modified` a Unix time in seconds (UTC).
+
+    `nanoseconds` is the same time as an integer, from storages that are more exact than a float can be.
+    """
+
+    __slots__ = ()
+
+    @property
+    def modified_ns(self) -> int:
+        """The modification time in nanoseconds since the epoch, as exact as the storage has it."""
+        return self.nanoseconds if self.nanoseconds is not None else round(self.modified * 1e6) * 1000
 
 
 class Storage:
@@ -140,6 +156,14 @@ class Storage:
 
     def close(self) -> None:
         """Release connections. Idempotent; the storage is not used afterwards."""
+
+    def identity(self) -> str:
+        """The kind and its non-secret configuration; its MD5 is the "config hash" of spec/storages.md 2.
+
+        The built-in kinds spell it as Go does (`fs{"RootPath":"/backups"}`), so that both programs share their
+        cache of failover statuses. The description serves otherwise.
+        """
+        return self.description
 
     def get(self, key: str, limit: int = 1 << 30) -> bytes:
         """The whole object in memory, for small ones. Raises IntegrityError when it is larger than `limit` bytes."""

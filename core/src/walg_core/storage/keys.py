@@ -12,8 +12,11 @@ def key_problem(key: str) -> str | None:
         return "it is empty"
     if key.startswith("/"):
         return "it is absolute"
-    if len(key.encode("utf-8", "surrogateescape")) > 1024:
-        return "it is longer than 1024 bytes"
+    try:
+        if len(key.encode()) > 1024:
+            return "it is longer than 1024 bytes"
+    except UnicodeEncodeError:
+        return "it is not valid Unicode"
     if not _CONTROL.isdisjoint(key):
         return "it has control characters"
     if "\\" in key:
