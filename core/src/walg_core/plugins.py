@@ -56,6 +56,10 @@ class Catalog:
         self.compressors: dict[str, CompressorType] = {}
         self.crypters: dict[str, CrypterType] = {}
         self.engines: dict[str, EngineType] = {}
+        self.hooks: dict[str, list[str]] = {}
+        """Hook name → targets of the plugins that implement it, for the hooks that are called while a command runs."""
+        self.sources: tuple[str, ...] = ()
+        """Files that the declarations were read from."""
 
     def all_settings(self, engine: str | None = None) -> list[Setting]:
         """Core's settings, those of every storage, compressor and crypter, then the engine's (which override)."""
@@ -91,6 +95,7 @@ class Catalog:
         return {
             "plugins": [tuple(getattr(p, s) for s in Plugin.__slots__) for p in self.plugins],
             "settings": [s.dump() for s in self.settings],
+            "hooks": self.hooks,
             **{kind: [d.dump() for d in getattr(self, kind).values()] for kind in _KINDS},
         }
 
@@ -103,6 +108,7 @@ class Catalog:
                 setattr(plugin, slot, value)
             catalog.plugins.append(plugin)
         catalog.settings = [Setting.load(row) for row in values["settings"]]
+        catalog.hooks = values["hooks"]
         for kind, declaration_type in _KINDS.items():
             target = getattr(catalog, kind)
             for row in values[kind]:
@@ -136,3 +142,22 @@ def missing_crypter(setting: str) -> MissingPlugin:
         "and nothing is ever stored unencrypted instead",
         hint=f"run: pip install {distribution}",
     )
+
+
+def installed(disabled: "frozenset[str]" = frozenset()) -> Catalog:
+    """What is installed, from the cache where that is still true. `disabled`: names of plugins not to load."""
+    from walg_core import plugin_cache
+
+    state = plugin_cache.current_state(disabled)
+    values = plugin_cache.read(state)
+    if values is not None:
+        try:
+            return Catalog.load(values)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass
+    from walg_core.discovery import discover
+
+    catalog = discover(disabled)
+    if not any(plugin.problem and plugin.name not in disabled for plugin in catalog.plugins):
+        plugin_cache.write(state, catalog.dump(), catalog.sources)
+    return catalog
