@@ -1,4 +1,4 @@
-"""The compressor contract. A compressor is a module or an object with these four members (spec/compression-crypto.md 3)."""
+"""The compressor contract: a module or an object with these four members (spec/compression-crypto.md 3)."""
 
 from walg_core.pipeline.reader import Reader
 
