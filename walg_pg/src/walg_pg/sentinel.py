@@ -1,7 +1,10 @@
-"""The JSON objects of a base backup: sentinel, `metadata.json`, `files_metadata.json` (spec/postgres-backup.md 8).
+"""The three metadata objects of a backup: sentinel, `metadata.json`, `files_metadata.json` (spec/postgres-backup.md 8).
 
-Times are nanoseconds since the epoch, LSNs are integers. Encoders write the original's key order; decoders accept
-keys in any case, skip unknown ones, and read the embedded file lists of older WAL-G.
+Reading accepts what every WAL-G wrote: keys in any case, unknown keys, WAL-E's `spec`, and the file list that old
+versions kept inside the sentinel. Writing keeps the original's key order and its rules of omission.
+
+Bytes of a file name that are not UTF-8 are lone surrogates in a name (`os.fsdecode`) and `\\udcXX` escapes in the
+JSON: the original reads them as replacement characters, this program reads the very same name back.
 """
 
 from __future__ import annotations
@@ -11,189 +14,86 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from walg_core.backups import times
 from walg_core.backups.gojson import dumps
 from walg_core.errors import IntegrityError
 
+SENTINEL_SUFFIX = "_backup_stop_sentinel.json"
+METADATA_NAME = "metadata.json"
+FILES_METADATA_NAME = "files_metadata.json"
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 VERSION = 2
 
 
-class CorruptBlocks(NamedTuple):
-    """Pages of one file with wrong checksums: how many, and some (or all) of their numbers within the file."""
+class FileEntry(NamedTuple):
+    """One row of `Files`. `mtime` is RFC 3339 text with nanoseconds as stored, "" when absent.
 
-    count: int
-    some: tuple[int, ...]
-
-
-class FileRecord(NamedTuple):
-    """One file, directory or link of a backup; at most one of the flags is set."""
+    `corrupt` is None, or (count, the block numbers that are known).
+    """
 
     incremented: bool = False
     skipped: bool = False
-    mtime: int = 0
-    corrupt: CorruptBlocks | None = None
+    mtime: str = ""
     updates: int = 0
+    corrupt: tuple[int, tuple[int, ...]] | None = None
 
 
 @dataclass(slots=True)
-class TablespaceSpec:
-    """Tablespaces (oid → absolute location) of the cluster whose data directory is `base_prefix` (spec 8.4)."""
+class FilesMetadata:
+    """File list of one backup. Names equal the tar members' names.
 
-    base_prefix: str
-    locations: dict[str, str] = field(default_factory=dict)
+    `tar_sets`: object base name → member names; empty when unknown. `databases`: the raw `DatabasesByNames`.
+    """
 
-    def encode(self) -> dict[str, Any]:
-        """As JSON values."""
-        spec: dict[str, Any] = {
-            oid: {"loc": location, "link": f"pg_tblspc/{oid}"} for oid, location in self.locations.items()
-        }
-        return {**spec, "base_prefix": self.base_prefix, "tablespaces": list(self.locations)}
-
-    @classmethod
-    def decode(cls, value: object) -> TablespaceSpec:
-        """From JSON values. Raises IntegrityError that names what is missing."""
-        if not isinstance(value, Mapping):
-            raise IntegrityError("tablespace specification: not a JSON object")
-        base = value.get("base_prefix")
-        if not isinstance(base, str):
-            raise IntegrityError("tablespace specification: 'base_prefix' is missing or is not a string")
-        spec = cls(base)
-        names = value.get("tablespaces") or []
-        if not isinstance(names, list):
-            raise IntegrityError("tablespace specification: 'tablespaces' is not a list")
-        for name in names:
-            place = value.get(name) if isinstance(name, str) else None
-            if not isinstance(place, Mapping) or not all(isinstance(place.get(key), str) for key in ("loc", "link")):
-                raise IntegrityError(f"tablespace specification: {name!r} has no 'loc' and 'link'")
-            if place["link"].strip("/") != f"pg_tblspc/{name}":
-                raise IntegrityError(f"tablespace specification: link {place['link']!r} is not pg_tblspc/{name}")
-            spec.locations[name] = place["loc"]
-        return spec
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    tar_sets: dict[str, list[str]] = field(default_factory=dict)
+    databases: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Sentinel:
-    """A backup's sentinel. The four delta values are all None for a full backup."""
+    """The sentinel. LSNs and sizes (bytes) are integers, times RFC 3339 text as stored.
 
-    lsn: int | None
+    `embedded` is the file list of WAL-G versions that kept it here, None otherwise.
+    """
+
+    start_lsn: int | None = None
     delta_lsn: int | None = None
     delta_from: str | None = None
     delta_full_name: str | None = None
     delta_count: int | None = None
-    pg_version: int
-    finish_lsn: int | None
+    pg_version: int = 0
+    finish_lsn: int | None = None
     system_identifier: int | None = None
     uncompressed_size: int = 0
     compressed_size: int = 0
     data_catalog_size: int = 0
-    spec: TablespaceSpec | None = None
+    spec: dict[str, Any] | None = None
     user_data: Any = None
     files_metadata_disabled: bool = False
     checkpoint_number: int | None = None
     delta_checkpoint_number: int | None = None
     version: int = VERSION
-    start_time: int = 0
-    finish_time: int = 0
+    start_time: str = ""
+    finish_time: str = ""
+    date_format: str = DATE_FORMAT
     hostname: str = ""
     data_dir: str = ""
     is_permanent: bool = False
     embedded: FilesMetadata | None = None
-    """File lists inside the sentinel: only in backups of older WAL-G (no `Version`)."""
 
     @property
     def is_delta(self) -> bool:
-        """Whether it needs another backup."""
+        """Whether the backup needs a base."""
         return self.delta_from is not None
 
 
-def encode_sentinel(sentinel: Sentinel) -> bytes:
-    """Compact JSON in the original's key order."""
-    s = sentinel
-    delta = {
-        "DeltaLSN": s.delta_lsn,
-        "DeltaFrom": s.delta_from,
-        "DeltaFullName": s.delta_full_name,
-        "DeltaCount": s.delta_count,
-    }
-    value: dict[str, Any] = {"LSN": s.lsn}
-    value |= {key: each for key, each in delta.items() if each is not None}
-    value |= {"PgVersion": s.pg_version, "FinishLSN": s.finish_lsn}
-    if s.system_identifier is not None:
-        value["SystemIdentifier"] = s.system_identifier
-    value |= {"UncompressedSize": s.uncompressed_size, "CompressedSize": s.compressed_size}
-    if s.data_catalog_size:
-        value["DataCatalogSize"] = s.data_catalog_size
-    if s.spec is not None:
-        value["Spec"] = s.spec.encode()
-    if s.user_data is not None:
-        value["UserData"] = s.user_data
-    if s.files_metadata_disabled:
-        value["FilesMetadataDisabled"] = True
-    value["ChkpNum"] = s.checkpoint_number
-    if s.delta_checkpoint_number is not None:
-        value["DeltaChkpNum"] = s.delta_checkpoint_number
-    value |= {
-        "Version": s.version,
-        "StartTime": times.format_utc(s.start_time, 6),
-        "FinishTime": times.format_utc(s.finish_time, 6),
-        "DateFmt": DATE_FORMAT,
-        "Hostname": s.hostname,
-        "DataDir": s.data_dir,
-        "IsPermanent": s.is_permanent,
-    }
-    return dumps(value)
+@dataclass(slots=True)
+class BackupMetadata:
+    """`metadata.json`; `is_permanent` here is the authoritative flag. Times are RFC 3339 text as stored."""
 
-
-def decode_sentinel(data: bytes, name: str = "sentinel") -> Sentinel:
-    """Parse a sentinel. Raises IntegrityError (naming `name`) when it is not one or its delta keys are incomplete."""
-    take = _Taker(data, name)
-    old_delta_lsn = take.integer("DeltaFromLSN")
-    sentinel = Sentinel(
-        lsn=take.integer("LSN"),
-        delta_lsn=take.integer("DeltaLSN"),
-        delta_from=take.text("DeltaFrom"),
-        delta_full_name=take.text("DeltaFullName"),
-        delta_count=take.integer("DeltaCount"),
-        pg_version=take.integer("PgVersion") or 0,
-        finish_lsn=take.integer("FinishLSN"),
-        system_identifier=take.integer("SystemIdentifier"),
-        uncompressed_size=take.integer("UncompressedSize") or 0,
-        compressed_size=take.integer("CompressedSize") or 0,
-        data_catalog_size=take.integer("DataCatalogSize") or 0,
-        user_data=take.get("UserData"),
-        files_metadata_disabled=take.truth("FilesMetadataDisabled"),
-        checkpoint_number=take.integer("ChkpNum"),
-        delta_checkpoint_number=take.integer("DeltaChkpNum"),
-        version=take.integer("Version") or 0,
-        start_time=take.time("StartTime"),
-        finish_time=take.time("FinishTime"),
-        hostname=take.text("Hostname") or "",
-        data_dir=take.text("DataDir") or "",
-        is_permanent=take.truth("IsPermanent"),
-    )
-    if sentinel.delta_lsn is None:
-        sentinel.delta_lsn = old_delta_lsn
-    spec = take.get("Spec")
-    sentinel.spec = TablespaceSpec.decode(spec) if spec is not None else None
-    if take.get("Files") is not None:
-        sentinel.embedded = FilesMetadata.from_json(take.values)
-    delta = (sentinel.delta_lsn, sentinel.delta_full_name, sentinel.delta_count)
-    if sentinel.delta_from is not None and None in delta:
-        raise IntegrityError(
-            f"{name}: DeltaFrom is present but DeltaLSN, DeltaFullName or DeltaCount is missing",
-            hint="the sentinel is damaged; restore another backup, or repair it from a copy",
-        )
-    return sentinel
-
-
-@dataclass(slots=True, kw_only=True)
-class Metadata:
-    """`metadata.json`. Its `is_permanent` is the authoritative one."""
-
-    start_time: int
-    finish_time: int
-    date_fmt: str = DATE_FORMAT
+    start_time: str = ""
+    finish_time: str = ""
+    date_format: str = DATE_FORMAT
     hostname: str = ""
     data_dir: str = ""
     pg_version: int = 0
@@ -205,33 +105,227 @@ class Metadata:
     compressed_size: int = 0
     user_data: Any = None
 
-    @classmethod
-    def of(cls, sentinel: Sentinel) -> Metadata:
-        """The metadata that goes with a sentinel being written."""
-        s = sentinel
-        return cls(
-            start_time=s.start_time,
-            finish_time=s.finish_time,
-            hostname=s.hostname,
-            data_dir=s.data_dir,
-            pg_version=s.pg_version,
-            start_lsn=s.lsn or 0,
-            finish_lsn=s.finish_lsn or 0,
-            is_permanent=s.is_permanent,
-            system_identifier=s.system_identifier,
-            uncompressed_size=s.uncompressed_size,
-            compressed_size=s.compressed_size,
-            user_data=s.user_data,
-        )
+
+class _Fields:
+    """Typed access to a JSON object with keys in any case."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self._values = {key.lower(): value for key, value in values.items()}
+        self._where = where
+
+    def raw(self, *keys: str) -> Any:
+        for key in keys:
+            value = self._values.get(key.lower())
+            if value is not None:
+                return value
+        return None
+
+    def _typed(self, kind: type, keys: tuple[str, ...]) -> Any:
+        value = self.raw(*keys)
+        if value is None:
+            return None
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise IntegrityError(f"{self._where}: {keys[0]} must be {_WORDS[kind]} but is {str(value)[:60]!r}")
+        return value
+
+    def number(self, *keys: str) -> int | None:
+        value: int | None = self._typed(int, keys)
+        if value is not None and not -(1 << 63) <= value < 1 << 64:
+            raise IntegrityError(f"{self._where}: {keys[0]} is out of range")
+        return value
+
+    def text(self, *keys: str) -> str:
+        return str(self._typed(str, keys) or "")
+
+    def optional_text(self, *keys: str) -> str | None:
+        value: str | None = self._typed(str, keys)
+        return value or None
+
+    def flag(self, *keys: str) -> bool:
+        return bool(self._typed(bool, keys))
+
+    def mapping(self, *keys: str) -> dict[str, Any] | None:
+        value: dict[str, Any] | None = self._typed(dict, keys)
+        return value
+
+    def __contains__(self, key: str) -> bool:
+        return self._values.get(key.lower()) is not None
 
 
-def encode_metadata(metadata: Metadata) -> bytes:
-    """Compact JSON in the original's key order."""
+_WORDS = {int: "an integer", str: "text", bool: "true or false", dict: "an object", list: "a list"}
+
+
+def load_object(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object; IntegrityError, naming `where`, for everything else (nesting and number bombs included)."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{where} is not a JSON object")
+    return value
+
+
+def read_sentinel(data: bytes, where: str = "the sentinel") -> Sentinel:
+    """The sentinel's content; raises IntegrityError (`where` names the object)."""
+    fields = _Fields(load_object(data, where), where)
+    sentinel = Sentinel(
+        start_lsn=fields.number("LSN"),
+        delta_lsn=fields.number("DeltaLSN", "DeltaFromLSN"),
+        delta_from=fields.optional_text("DeltaFrom"),
+        delta_full_name=fields.optional_text("DeltaFullName"),
+        delta_count=fields.number("DeltaCount"),
+        pg_version=fields.number("PgVersion") or 0,
+        finish_lsn=fields.number("FinishLSN"),
+        system_identifier=fields.number("SystemIdentifier"),
+        uncompressed_size=fields.number("UncompressedSize") or 0,
+        compressed_size=fields.number("CompressedSize") or 0,
+        data_catalog_size=fields.number("DataCatalogSize") or 0,
+        spec=fields.mapping("Spec"),
+        user_data=fields.raw("UserData"),
+        files_metadata_disabled=fields.flag("FilesMetadataDisabled"),
+        checkpoint_number=fields.number("ChkpNum"),
+        delta_checkpoint_number=fields.number("DeltaChkpNum"),
+        version=fields.number("Version") or 0,
+        start_time=fields.text("StartTime"),
+        finish_time=fields.text("FinishTime"),
+        date_format=fields.text("DateFmt"),
+        hostname=fields.text("Hostname"),
+        data_dir=fields.text("DataDir"),
+        is_permanent=fields.flag("IsPermanent"),
+    )
+    if sentinel.delta_from and None in (sentinel.delta_lsn, sentinel.delta_full_name, sentinel.delta_count):
+        raise IntegrityError(f"{where} has DeltaFrom but not all of DeltaLSN, DeltaFullName and DeltaCount")
+    if "Files" in fields:
+        sentinel.embedded = _files_metadata(fields, where)
+    return sentinel
+
+
+def read_metadata(data: bytes, where: str = METADATA_NAME) -> BackupMetadata:
+    """`metadata.json`; raises IntegrityError."""
+    fields = _Fields(load_object(data, where), where)
+    return BackupMetadata(
+        start_time=fields.text("start_time"),
+        finish_time=fields.text("finish_time"),
+        date_format=fields.text("date_fmt"),
+        hostname=fields.text("hostname"),
+        data_dir=fields.text("data_dir"),
+        pg_version=fields.number("pg_version") or 0,
+        start_lsn=fields.number("start_lsn") or 0,
+        finish_lsn=fields.number("finish_lsn") or 0,
+        is_permanent=fields.flag("is_permanent"),
+        system_identifier=fields.number("system_identifier"),
+        uncompressed_size=fields.number("uncompressed_size") or 0,
+        compressed_size=fields.number("compressed_size") or 0,
+        user_data=fields.raw("user_data"),
+    )
+
+
+def read_files_metadata(data: bytes, where: str = FILES_METADATA_NAME) -> FilesMetadata:
+    """`files_metadata.json`; raises IntegrityError."""
+    return _files_metadata(_Fields(load_object(data, where), where), where)
+
+
+def _files_metadata(fields: _Fields, where: str) -> FilesMetadata:
+    files = {name: _file_entry(name, row, where) for name, row in (fields.mapping("Files") or {}).items()}
+    tar_sets = fields.mapping("TarFileSets") or {}
+    for name, members in tar_sets.items():
+        if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
+            raise IntegrityError(f"{where}: TarFileSets[{name!r}] must be a list of names")
+    databases = fields.mapping("DatabasesByNames") or {}
+    if not all(isinstance(row, dict) for row in databases.values()):
+        raise IntegrityError(f"{where}: DatabasesByNames must hold objects")
+    return FilesMetadata(files, tar_sets, databases)
+
+
+def _file_entry(name: str, row: Any, where: str) -> FileEntry:
+    if not isinstance(row, dict):
+        raise IntegrityError(f"{where}: Files[{name!r}] must be an object")
+    get = row.get
+    incremented, skipped, mtime = get("IsIncremented"), get("IsSkipped"), get("MTime")
+    if incremented is None or skipped is None or mtime is None:
+        fields = _Fields(row, f"{where}: Files[{name!r}]")
+        incremented, skipped = fields.flag("IsIncremented"), fields.flag("IsSkipped")
+        mtime = fields.text("MTime")
+    updates, corrupt = get("UpdatesCount") or 0, get("CorruptBlocks")
+    if not (isinstance(incremented, bool) and isinstance(skipped, bool) and isinstance(mtime, str)):
+        raise IntegrityError(f"{where}: Files[{name!r}] has values of wrong types")
+    if not isinstance(updates, int):
+        raise IntegrityError(f"{where}: Files[{name!r}] has values of wrong types")
+    return FileEntry(incremented, skipped, mtime, updates, _corrupt_blocks(corrupt) if corrupt else None)
+
+
+def _corrupt_blocks(row: Any) -> tuple[int, tuple[int, ...]] | None:
+    if not isinstance(row, dict):
+        return None
+    blocks = row.get("SomeCorruptBlocks") or []
+    return int(row.get("CorruptBlocksCount") or 0), tuple(int(block) for block in blocks)
+
+
+def write_sentinel(sentinel: Sentinel) -> bytes:
+    """The sentinel as compact JSON. `embedded` is never written."""
+    s = sentinel
+    value: dict[str, Any] = {"LSN": s.start_lsn}
+    delta = (
+        ("DeltaLSN", s.delta_lsn),
+        ("DeltaFrom", s.delta_from),
+        ("DeltaFullName", s.delta_full_name),
+        ("DeltaCount", s.delta_count),
+    )
+    value |= {key: each for key, each in delta if each is not None}
+    value |= {"PgVersion": s.pg_version, "FinishLSN": s.finish_lsn}
+    if s.system_identifier is not None:
+        value["SystemIdentifier"] = s.system_identifier
+    value |= {"UncompressedSize": s.uncompressed_size, "CompressedSize": s.compressed_size}
+    optional = (
+        ("DataCatalogSize", s.data_catalog_size or None),
+        ("Spec", s.spec),
+        ("UserData", s.user_data),
+        ("FilesMetadataDisabled", s.files_metadata_disabled or None),
+    )
+    value |= {key: each for key, each in optional if each is not None}
+    value["ChkpNum"] = s.checkpoint_number
+    if s.delta_checkpoint_number is not None:
+        value["DeltaChkpNum"] = s.delta_checkpoint_number
+    value |= {
+        "Version": s.version,
+        "StartTime": s.start_time,
+        "FinishTime": s.finish_time,
+        "DateFmt": s.date_format,
+        "Hostname": s.hostname,
+        "DataDir": s.data_dir,
+        "IsPermanent": s.is_permanent,
+    }
+    return dumps(value)
+
+
+def metadata_of(sentinel: Sentinel) -> BackupMetadata:
+    """The `metadata.json` that goes with a sentinel that is being written."""
+    s = sentinel
+    return BackupMetadata(
+        start_time=s.start_time,
+        finish_time=s.finish_time,
+        date_format=s.date_format,
+        hostname=s.hostname,
+        data_dir=s.data_dir,
+        pg_version=s.pg_version,
+        start_lsn=s.start_lsn or 0,
+        finish_lsn=s.finish_lsn or 0,
+        is_permanent=s.is_permanent,
+        system_identifier=s.system_identifier,
+        uncompressed_size=s.uncompressed_size,
+        compressed_size=s.compressed_size,
+        user_data=s.user_data,
+    )
+
+
+def write_metadata(metadata: BackupMetadata) -> bytes:
+    """`metadata.json` as compact JSON."""
     m = metadata
     value: dict[str, Any] = {
-        "start_time": times.format_utc(m.start_time, 6),
-        "finish_time": times.format_utc(m.finish_time, 6),
-        "date_fmt": m.date_fmt,
+        "start_time": m.start_time,
+        "finish_time": m.finish_time,
+        "date_fmt": m.date_format,
         "hostname": m.hostname,
         "data_dir": m.data_dir,
         "pg_version": m.pg_version,
@@ -247,163 +341,53 @@ def encode_metadata(metadata: Metadata) -> bytes:
     return dumps(value)
 
 
-def decode_metadata(data: bytes, name: str = "metadata.json") -> Metadata:
-    """Parse `metadata.json`. Raises IntegrityError naming `name`."""
-    take = _Taker(data, name)
-    return Metadata(
-        start_time=take.time("start_time"),
-        finish_time=take.time("finish_time"),
-        date_fmt=take.text("date_fmt") or DATE_FORMAT,
-        hostname=take.text("hostname") or "",
-        data_dir=take.text("data_dir") or "",
-        pg_version=take.integer("pg_version") or 0,
-        start_lsn=take.integer("start_lsn") or 0,
-        finish_lsn=take.integer("finish_lsn") or 0,
-        is_permanent=take.truth("is_permanent"),
-        system_identifier=take.integer("system_identifier"),
-        uncompressed_size=take.integer("uncompressed_size") or 0,
-        compressed_size=take.integer("compressed_size") or 0,
-        user_data=take.get("user_data"),
-    )
+def files_metadata_pieces(metadata: FilesMetadata) -> Iterator[bytes]:
+    """`files_metadata.json` in pieces of moderate size: a list of a million files is never one string."""
+    mark = b"{"
+    for key, body in (
+        ("Files", _file_rows(metadata.files)),
+        ("TarFileSets", _rows(metadata.tar_sets)),
+        ("DatabasesByNames", _rows(metadata.databases)),
+    ):
+        first = next(body, None)
+        if first is not None:
+            yield mark + f'"{key}":{{'.encode() + first
+            yield from body
+            yield b"}"
+            mark = b","
+    yield b"{}" if mark == b"{" else b"}"
 
 
-@dataclass(slots=True)
-class FilesMetadata:
-    """`files_metadata.json`: names equal the tar headers' names byte for byte.
-
-    Bytes that are not UTF-8 are lone surrogates in a name (`os.fsdecode`) and `\\udcXX` escapes in the JSON, which
-    the original reads as replacement characters and this program reads back exactly. `databases` is the JSON value
-    of `DatabasesByNames`.
-    """
-
-    files: dict[str, FileRecord] = field(default_factory=dict)
-    tar_sets: dict[str, list[str]] = field(default_factory=dict)
-    databases: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> FilesMetadata:
-        """From decoded JSON whose keys are lower-cased at the top level."""
-        files = values.get("files") or {}
-        records = {k: v if isinstance(v, FileRecord) else _record(v) for k, v in files.items()}
-        return cls(records, dict(values.get("tarfilesets") or {}), dict(values.get("databasesbynames") or {}))
-
-    def encode(self) -> Iterator[bytes]:
-        """The JSON in pieces of moderate size, so that a list of a million files is never one string."""
-        mark = b"{"
-        for key, body in (
-            ("Files", _encode_files(self.files)),
-            ("TarFileSets", _encode_members(self.tar_sets)),
-            ("DatabasesByNames", _encode_members(self.databases)),
-        ):
-            first = next(body, None)
-            if first is not None:
-                yield mark + f'"{key}":{{'.encode() + first
-                yield from body
-                yield b"}"
-                mark = b","
-        yield b"{}" if mark == b"{" else b"}"
+_quote = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def decode_files_metadata(data: bytes, name: str = "files_metadata.json") -> FilesMetadata:
-    """Parse `files_metadata.json`; descriptions become records while parsing. Raises IntegrityError naming `name`."""
-    return FilesMetadata.from_json(_Taker(data, name, _shrink).values)
-
-
-_QUOTE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _bytes(text: str) -> bytes:
-    # Lone surrogates become the six characters \udcXX: valid JSON that reads back as the same lone surrogate.
+def _escaped(text: str) -> bytes:
+    # "backslashreplace" turns a lone surrogate into the six characters \udcXX, which is the JSON escape of it.
     return text.encode("utf-8", "backslashreplace")
 
 
-def _encode_files(files: Mapping[str, FileRecord]) -> Iterator[bytes]:
+def _file_rows(files: Mapping[str, FileEntry]) -> Iterator[bytes]:
     parts: list[str] = []
     mark = ""
-    for name, record in files.items():
-        corrupt = ""
-        if record.corrupt:
-            some = ",".join(map(str, record.corrupt.some))
-            corrupt = f',"CorruptBlocks":{{"CorruptBlocksCount":{record.corrupt.count},"SomeCorruptBlocks":[{some}]}}'
+    for name, (incremented, skipped, mtime, updates, corrupt) in files.items():
+        blocks = ""
+        if corrupt:
+            some = ",".join(map(str, corrupt[1]))
+            blocks = f',"CorruptBlocks":{{"CorruptBlocksCount":{corrupt[0]},"SomeCorruptBlocks":[{some}]}}'
         parts.append(
-            f'{mark}{_QUOTE(name)}:{{"IsIncremented":{"true" if record.incremented else "false"},'
-            f'"IsSkipped":{"true" if record.skipped else "false"},'
-            f'"MTime":"{times.format_local(record.mtime)}"{corrupt},"UpdatesCount":{record.updates}}}'
+            f'{mark}{_quote(name)}:{{"IsIncremented":{"true" if incremented else "false"},'
+            f'"IsSkipped":{"true" if skipped else "false"},"MTime":"{mtime}"{blocks},"UpdatesCount":{updates}}}'
         )
         mark = ","
         if len(parts) == 2000:
-            yield _bytes("".join(parts))
+            yield _escaped("".join(parts))
             parts.clear()
     if parts:
-        yield _bytes("".join(parts))
+        yield _escaped("".join(parts))
 
 
-def _encode_members(members: Mapping[str, Any]) -> Iterator[bytes]:
+def _rows(members: Mapping[str, Any]) -> Iterator[bytes]:
     mark = ""
     for name, value in members.items():
-        yield _bytes(f"{mark}{_QUOTE(name)}:{_QUOTE(value)}")
+        yield _escaped(f"{mark}{_quote(name)}:{_quote(value)}")
         mark = ","
-
-
-def _record(value: Mapping[str, Any]) -> FileRecord:
-    lower = {key.lower(): each for key, each in value.items()}
-    corrupt = lower.get("corruptblocks")
-    if corrupt:
-        inner = {key.lower(): each for key, each in corrupt.items()}
-        corrupt = CorruptBlocks(int(inner.get("corruptblockscount") or 0), tuple(inner.get("somecorruptblocks") or ()))
-    stamp = lower.get("mtime")
-    return FileRecord(
-        bool(lower.get("isincremented")),
-        bool(lower.get("isskipped")),
-        times.parse(stamp) if stamp else 0,
-        corrupt or None,
-        int(lower.get("updatescount") or 0),
-    )
-
-
-def _shrink(value: dict[str, Any]) -> Any:
-    return _record(value) if "MTime" in value else value
-
-
-class _Taker:
-    """Looks up values whatever the case of their keys, with errors that name the object and the key."""
-
-    def __init__(self, data: bytes, name: str, hook: Any = None) -> None:
-        self.name = name
-        try:
-            values = json.loads(data, object_hook=hook)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise IntegrityError(f"{name} is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise IntegrityError(f"{name} is not a JSON object")
-        self.values = {key.lower(): value for key, value in values.items()}
-
-    def get(self, key: str) -> Any:
-        return self.values.get(key.lower())
-
-    def integer(self, key: str) -> int | None:
-        value = self.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise IntegrityError(f"{self.name}: {key} is not an integer")
-        return value
-
-    def text(self, key: str) -> str | None:
-        value = self.get(key)
-        if value is None or isinstance(value, str):
-            return value
-        raise IntegrityError(f"{self.name}: {key} is not a string")
-
-    def truth(self, key: str) -> bool:
-        value = self.get(key)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        raise IntegrityError(f"{self.name}: {key} is not true or false")
-
-    def time(self, key: str) -> int:
-        text = self.text(key)
-        try:
-            return times.parse(text) if text else 0
-        except ValueError as error:
-            raise IntegrityError(f"{self.name}: {key} is not a time: {text!r}") from error
