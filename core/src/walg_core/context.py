@@ -1,4 +1,4 @@
-"""`Context`: what a command works with: settings, storages, compressor, crypter. Made by the command line, once per run."""
+"""`Context`: what a command works with: settings, storages, compressor, crypter. Made once per run by `cli/`."""
 
 from walg_core.declarations import load
 from walg_core.errors import ConfigError
@@ -105,14 +105,14 @@ class Context:
                     asked.setdefault(declaration.name, name)
         if len(asked) > 1:
             raise ConfigError(
-                f"two ciphers are configured at once: {' and '.join(asked.values())}; nothing would say which one to use",
+                f"two ciphers are configured at once: {' and '.join(asked.values())}; nothing says which one to use",
                 hint="unset all but one of these settings",
             )
         if asked:
             crypter: Crypter = load(self.catalog.crypters[next(iter(asked))].factory)(config)
             return crypter
         for name in KNOWN_CRYPTERS:
-            if config._look_up(name):
+            if config.mentions(name):
                 raise missing_crypter(name)
         return None
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, Self
 
+    ColdForm = tuple[int, tuple[str, ...]] | tuple[int, tuple[str, ...], tuple[str, ...]]
+
 
 def load(path: str) -> "Any":
     """Import `package.module:attribute` and return the attribute."""
@@ -131,7 +133,8 @@ class EngineType(Declaration):
     `title`: what `--version` prints (`PostgreSQL`). `app`: import path of its `typer.Typer`, whose commands stand
     at the top level or under `name`. `cold`: command name → `module:function`, run without typer as
     `function(context: Context, arguments: list[str], options: dict[str, str | bool]) -> int` (the exit status);
-    the number of positional arguments and the option names it takes are in `cold_forms` (name → (count, options)).
+    the number of positional arguments, the options with a value and the switches that it takes are in `cold_forms`
+    (name → (count, options) or (count, options, switches)).
     `settings`: its settings; one of the same name as a core setting replaces that (another default).
     `required`: settings that every command of it needs.
     """
@@ -145,7 +148,7 @@ class EngineType(Declaration):
         title: str,
         app: str,
         cold: "Mapping[str, str] | None" = None,
-        cold_forms: "Mapping[str, tuple[int, tuple[str, ...]]] | None" = None,
+        cold_forms: "Mapping[str, ColdForm] | None" = None,
         settings: "Iterable[Setting]" = (),
         required: "Iterable[str]" = (),
     ) -> None:

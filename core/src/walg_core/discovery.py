@@ -95,7 +95,7 @@ def _register(manager: pluggy.PluginManager, catalog: Catalog, plugin: Plugin, i
 
 def _check(catalog: Catalog, found: dict[str, list[Any]]) -> None:
     for hook, made in found.items():
-        wanted: type = Setting if hook == "walg_register_settings" else Declaration
+        wanted: type[Any] = Setting if hook == "walg_register_settings" else Declaration
         for each in made:
             if not isinstance(each, wanted):
                 raise TypeError(f"{hook} gave {each!r}, which is no {wanted.__name__}")

@@ -7,6 +7,8 @@ forwards libraries' records here (`walg_core.observe.bridge`).
 import sys
 import time
 
+from walg_core.observe.redact import redact
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
@@ -52,18 +54,25 @@ def level() -> str:
     return _State.level
 
 
-def _write(severity: str, message: str) -> None:
+def _write(severity: str, message: str, hint: str = "") -> None:
     if severity not in _State.shown:
         return
+    message = redact(message)
     now = time.time()
     micro = int(now % 1 * 1_000_000)
     if _State.json:
         import json
 
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        line = json.dumps({"time": f"{stamp}.{micro:06d}Z", "level": severity, "message": message}, ensure_ascii=False)
+        record = {"time": f"{stamp}.{micro:06d}Z", "level": severity, "message": message}
+        if hint:
+            record["hint"] = redact(hint)
+        line = json.dumps(record, ensure_ascii=False)
     else:
-        line = f"{_State.prefix}{severity}: {time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(now))}.{micro:06d} {message}"
+        stamp = f"{time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(now))}.{micro:06d}"
+        line = f"{_State.prefix}{severity}: {stamp} {message}"
+        if hint:
+            line += f"\n{_State.prefix}HINT: {stamp} {redact(hint)}"
     stream = _State.stream or sys.stderr
     try:
         stream.write(line + "\n")
@@ -73,8 +82,9 @@ def _write(severity: str, message: str) -> None:
         _State.shown = frozenset()
 
 
-def error(message: str) -> None:
-    _write("ERROR", message)
+def error(message: str, hint: str = "") -> None:
+    """`hint` tells the reader what to do next: a line of its own, in JSON a field of the record."""
+    _write("ERROR", message, hint)
 
 
 def warning(message: str) -> None:

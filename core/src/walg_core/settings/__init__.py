@@ -1,1 +1,1 @@
-"""Settings: declared once (`declare`), read from flag > environment > file > default (`config`), validated, redacted."""
+"""Settings: declared once (`declare`), read from flag > environment > file > default (`config`), checked, hidden."""

@@ -3,6 +3,7 @@
 from walg_core.errors import ConfigError
 from walg_core.settings.declare import Setting
 from walg_core.settings.parse import parse_value
+from walg_core.settings.secret_sources import SUFFIXES, fetch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Config:
         self.file = dict(file or {})
         self.file_name = file_name
         self.parent = parent
+        self._fetched: dict[str, str] = {}
         self.declare(settings)
 
     def declare(self, settings: "Iterable[Setting]") -> None:
@@ -50,13 +52,39 @@ class Config:
             raise LookupError(f"setting {name} is read but never declared") from None
 
     def find(self, name: str) -> "tuple[Any, str] | None":
-        """The raw value and its origin (`flag --x`, `environment X`, `file F: X`), not counting the default."""
+        """The raw value and its origin (`flag --x`, `environment X`, `file F: X`), not counting the default.
+
+        A secret may come from `NAME_FILE` or `NAME_COMMAND`; reading that raises ConfigError.
+        """
+        located = self._locate(name)
+        if located is None:
+            return None
+        raw, origin, suffix = located
+        if not suffix:
+            return raw, origin
+        if name not in self._fetched:
+            self._fetched[name] = fetch(suffix, str(raw), origin)
+        return self._fetched[name], origin
+
+    def _locate(self, name: str) -> "tuple[Any, str, str] | None":
+        """What gives the value: raw text, origin, and "" or the suffix of a secret's other source."""
         setting = self.setting(name)
-        for each in setting.names:
-            found = self._look_up(each)
+        suffixes = ("", *SUFFIXES) if setting.secret else ("",)
+        for suffix in suffixes:
+            for each in setting.names:
+                taken = suffix and each + suffix in self.declared
+                found = None if taken else self._look_up(each + suffix)
+                if found:
+                    return (*found, suffix)
+        for suffix in suffixes if self.parent else ():
+            found = self.parent._look_up(name + suffix) if self.parent else None
             if found:
-                return found
-        return self.parent._look_up(name) if self.parent else None
+                return (*found, suffix)
+        return None
+
+    def mentions(self, name: str) -> bool:
+        """Whether a flag, variable or file gives `name`, declared or not, or a file or command for it."""
+        return any(self._look_up(name + suffix) for suffix in ("", *SUFFIXES))
 
     def _look_up(self, name: str) -> "tuple[Any, str] | None":
         if name in self.flags:
@@ -70,14 +98,14 @@ class Config:
 
     def origin(self, name: str) -> str:
         """Where the value comes from: a flag, a variable, a file, `default`, or `unset`."""
-        found = self.find(name)
-        if found:
-            return found[1]
+        located = self._locate(name)
+        if located:
+            return located[1]
         return "default" if self.setting(name).default is not None else "unset"
 
     def is_set(self, name: str) -> bool:
         """Whether a flag, variable or file gives a value (a default does not count)."""
-        return self.find(name) is not None
+        return self._locate(name) is not None
 
     def get(self, name: str) -> "Any":
         """The typed value; None without value and default. Raises ConfigError on a malformed value."""

@@ -50,7 +50,9 @@ _OBSERVE = (
 
 _FRAME = (
     Setting("WALG_CONFIG_PATH", "configuration file (also --config)", kind="path"),
-    Setting("WALG_STRICT_CONFIG", "an unknown setting is an error (also --strict-config)", kind="bool", default="false"),
+    Setting(
+        "WALG_STRICT_CONFIG", "an unknown setting is an error (also --strict-config)", kind="bool", default="false"
+    ),
     Setting("WALG_DISABLED_PLUGINS", "plugins or distributions that must not be loaded: names, comma-separated"),
     Setting("WALG_SERIALIZER_TYPE", "deprecated and without effect"),
     Setting("GODEBUG", "accepted and without effect"),

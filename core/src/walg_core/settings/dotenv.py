@@ -35,7 +35,9 @@ def parse_dotenv(text: str, file_name: str, environment: "Mapping[str, str]") ->
 
 
 def _name(text: str, at: int, line_end: int, where: str) -> tuple[str, int]:
-    sign = min((place for place in (text.find("=", at, line_end), text.find(":", at, line_end)) if place >= 0), default=-1)
+    sign = min(
+        (place for place in (text.find("=", at, line_end), text.find(":", at, line_end)) if place >= 0), default=-1
+    )
     name = text[at:sign].strip() if sign >= 0 else ""
     if not name or not set(name) <= _NAME:
         raise ConfigError(f"Failed to parse config file {where}: expected NAME=VALUE")

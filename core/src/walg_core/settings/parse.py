@@ -116,7 +116,7 @@ PARSERS: "dict[str, Any]" = {
 
 def parse_value(name: str, kind: str, choices: tuple[str, ...], raw: "Any", *, origin: str, secret: bool) -> "Any":
     """The typed value, or ConfigError naming the setting, where its value came from and what was expected."""
-    text = raw if isinstance(raw, (str, dict)) else _as_text(raw)
+    text = raw if isinstance(raw, str) or (kind == "map" and isinstance(raw, dict)) else as_text(raw)
     try:
         value = PARSERS[kind](text)
         if choices and value not in choices:
@@ -127,7 +127,7 @@ def parse_value(name: str, kind: str, choices: tuple[str, ...], raw: "Any", *, o
     return value
 
 
-def _as_text(raw: "Any") -> str:
+def as_text(raw: "Any") -> str:
     """A typed value of a config file (true, 10, a list) as the text that the environment would carry."""
     if isinstance(raw, bool):
         return "true" if raw else "false"

@@ -1,4 +1,4 @@
-"""YAML configuration files. A setting's value is the text as it is written (`off`, `0123`, `1e9` stay what they are)."""
+"""YAML configuration files. A value is the text as it is written (`off`, `0123`, `1e9` stay what they are)."""
 
 from __future__ import annotations
 
@@ -37,4 +37,4 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     if isinstance(node, yaml.ScalarNode):
         plain = node.style is None
         return None if plain and node.value in _NULL else node.value
-    return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node, deep=True)

@@ -1,0 +1,22 @@
+"""`wal-g help [COMMAND...]`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from walg_core.cli.session import Session
+
+
+def help_(ctx: typer.Context, command: Annotated[list[str] | None, typer.Argument(help="the command")] = None) -> None:
+    """Show the help of a command.
+
+    \b
+    Example:
+      wal-g help config show
+    """
+    from walg_core.cli.main import run
+
+    session: Session = ctx.obj
+    raise typer.Exit(run([*(command or []), "--help"], session.engine if session.shape == "own" else None))

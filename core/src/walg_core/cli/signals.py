@@ -1,0 +1,40 @@
+"""Signals that end a command: they become `Interrupted` in the main thread, so that everything is undone in order."""
+
+import os
+import signal
+
+from walg_core.errors import Interrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+_CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PATIENCE = 3
+
+
+class _State:
+    count = 0
+
+
+def install() -> None:
+    """Take over SIGINT, SIGTERM, SIGHUP and SIGQUIT; one that the parent ignores (nohup) stays ignored.
+
+    The first raises Interrupted; while things are undone the next is only counted; the third ends the process at
+    once. Does nothing outside the main thread.
+    """
+    _State.count = 0
+    for number in _CAUGHT:
+        try:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _handle)
+        except ValueError:
+            return
+
+
+def _handle(number: int, _frame: "FrameType | None") -> None:
+    _State.count += 1
+    if _State.count == 1:
+        raise Interrupted(f"interrupted by {signal.Signals(number).name}")
+    if _State.count >= _PATIENCE:
+        os._exit(Interrupted.exit_code)
