@@ -180,15 +180,18 @@ class LocalStorage(Storage):
     def _create(self, path: str, exclusive: bool) -> AtomicFile:
         if exclusive and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        for attempt in range(8):
+        for _ in range(100):
             try:
                 return AtomicFile(path, exclusive=exclusive, at_most=self._file_mode)
             except FileNotFoundError:
-                # No directory yet, or a delete in another process has just removed it as empty.
-                if attempt == 7 or not os.path.isdir(self.root):
+                if not os.path.isdir(self.root):
                     raise
+            # No directory yet, or a delete has just removed it as empty, and may do so again while it is being made.
+            try:
                 make_dirs(os.path.dirname(path), self._dir_mode)
-        raise AssertionError("unreachable")
+            except FileNotFoundError:
+                continue
+        raise TransientError(f"the folder of {path} is removed as fast as it is made")
 
     def delete(self, keys: "Iterable[str]") -> None:
         parents: set[str] = set()
