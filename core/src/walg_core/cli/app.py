@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import typer
 from walg_core.cli.failure import usage
 from walg_core.declarations import load
 from walg_core.errors import ConfigError
-from walg_core.observe import log
+from walg_core.observe import bridge, log
 
 if TYPE_CHECKING:
     from walg_core.cli.session import Session
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 FRAME = frozenset(("completion", "config", "flags", "help", "plugins"))
 # They say themselves what they miss.
 _WITHOUT_STORAGE = frozenset(("doctor", "st"))
+_WEB = ("HTTP_LISTEN", "HTTP_EXPOSE_PPROF", "HTTP_EXPOSE_EXPVAR")
 _USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
 
 
@@ -160,9 +162,16 @@ def _invoke(session: Session, path: tuple[str, ...], original: Any, ctx: Any) ->
         ctx.obj = session
         return original(ctx)
     ctx.obj = session.start()
+    bridge.install()
     if path[0] not in _WITHOUT_STORAGE:
         session.require()
-    return original(ctx)
+    config = session.config
+    with ExitStack() as around:
+        if any(config.is_set(name) for name in _WEB):
+            around.enter_context(load("walg_core.observe.web:serving")(config))
+        if config.is_set("PROFILE_SAMPLING_RATIO"):
+            around.enter_context(load("walg_core.observe.profiling:profiled")(config))
+        return original(ctx)
 
 
 def _show_usage(error: Any) -> int:

@@ -11,6 +11,7 @@ from walg_core.observe.redact import redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
 DEVEL, NORMAL, ERROR = "DEVEL", "NORMAL", "ERROR"
@@ -27,6 +28,7 @@ class _State:
     json = False
     stream: "TextIO | None" = None
     prefix = ""
+    clear: "Callable[[], None] | None" = None
 
 
 def configure(level: str = NORMAL, destination: str = "", form: str = "text", prefix: str = "") -> None:
@@ -54,6 +56,16 @@ def level() -> str:
     return _State.level
 
 
+def is_json() -> bool:
+    """Whether lines are JSON records."""
+    return _State.json
+
+
+def before_line(clear: "Callable[[], None] | None") -> None:
+    """Call this before every line: what else is on the terminal must be taken away. None ends it."""
+    _State.clear = clear
+
+
 def _write(severity: str, message: str, hint: str = "") -> None:
     if severity not in _State.shown:
         return
@@ -74,6 +86,8 @@ def _write(severity: str, message: str, hint: str = "") -> None:
         if hint:
             line += f"\n{_State.prefix}HINT: {stamp} {redact(hint)}"
     stream = _State.stream or sys.stderr
+    if _State.clear and _State.stream is None:
+        _State.clear()
     try:
         stream.write(line + "\n")
         stream.flush()
