@@ -4,6 +4,7 @@ from walg_core.plugins import Catalog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     import pluggy
@@ -20,6 +21,21 @@ def call(catalog: Catalog, hook: str, **arguments: "Any") -> "list[Any]":
         return []
     results: list[Any] = getattr(_manager(catalog).hook, hook)(**arguments)
     return results
+
+
+def implementations(catalog: Catalog, hook: str) -> "list[Callable[..., Any]]":
+    """The implementations one by one, for hooks that each get what the one before gave. Call them with keywords."""
+    if not catalog.hooks.get(hook):
+        return []
+    found = getattr(_manager(catalog).hook, hook).get_hookimpls()
+    return [_with_its_arguments(each.function, each.argnames) for each in found]
+
+
+def _with_its_arguments(function: "Callable[..., Any]", names: "Sequence[str]") -> "Callable[..., Any]":
+    def run(**arguments: "Any") -> "Any":
+        return function(**{name: arguments[name] for name in names})
+
+    return run
 
 
 def notify(catalog: Catalog, hook: str, **arguments: "Any") -> None:

@@ -1,9 +1,11 @@
 """From settings to storages: which one, with which layers. Every driver is imported only when it is chosen."""
 
+from walg_core import hooks
 from walg_core.declarations import load
 from walg_core.errors import ConfigError
 from walg_core.plugins import KNOWN_STORAGES, missing_storage
 from walg_core.storage.declared import SETTINGS
+from walg_core.storage.layers.observed import ObservedStorage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,16 +146,6 @@ def _only_default(target: str) -> None:
 
 
 def _layered(context: "Context", storage: "Storage") -> "Storage":
-    for plugin in context.catalog.plugins:
-        if plugin.group == "walg.plugins" and not plugin.problem:
-            wrap = getattr(_plugin_object(plugin.target), "walg_wrap_storage", None)
-            if wrap:
-                storage = wrap(storage=storage, config=context.config) or storage
-    return storage
-
-
-def _plugin_object(target: str) -> object:
-    """The module or object that an entry point names (`package.module` or `package.module:attribute`)."""
-    if ":" in target:
-        return load(target)
-    return __import__(target, fromlist=["_"])
+    for wrap in hooks.implementations(context.catalog, "walg_wrap_storage"):
+        storage = wrap(storage=storage, config=context.config) or storage
+    return ObservedStorage(storage, context.catalog)
