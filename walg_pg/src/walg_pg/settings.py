@@ -36,6 +36,15 @@ SETTINGS = (
         default="NOMETADATA",
         choices=("NOMETADATA", "INDIVIDUAL", "BULK"),
     ),
+    Setting(
+        "WALG_CHECK_WAL_HEADER", "refuse a segment whose first page contradicts its name", kind="bool", default="true"
+    ),
+    Setting(
+        "WALG_WAL_FETCH_FAILURE_EXIT_CODE",
+        "exit status of wal-fetch when the archive cannot be read (above 125 PostgreSQL stops; the original's is 1)",
+        kind="int",
+        default="200",
+    ),
     Setting("WALG_DELTA_MAX_STEPS", "deltas since the full backup; 0 makes full backups", kind="int", default="0"),
     Setting("WALG_DELTA_ORIGIN", "base of a delta", default="LATEST", choices=("LATEST", "LATEST_FULL")),
     Setting("WALG_DELTA_FROM_NAME", "name of the backup to build deltas on"),

@@ -1,0 +1,211 @@
+"""wal-push: one file into the archive, and while at it those that wait behind it (spec/postgres-wal.md 4)."""
+
+import os
+from collections import deque
+
+from walg_core.errors import ObjectNotFound, WalgError
+from walg_core.observe import log
+from walg_core.pipeline import transfer
+from walg_core.pipeline.reader import CHUNK, Reader, read_exactly
+
+from walg_pg.journal import place, segment
+from walg_pg.journal.markers import Markers
+from walg_pg.lsn import is_segment_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from walg_core.context import Context
+    from walg_core.storage.api import Storage
+
+SPOOL_LIMIT = 64 << 20
+"""Files up to this size (bytes) are packed in memory first, so that a failed request can be sent again whole."""
+
+
+class AlreadyArchived(WalgError):
+    """The archive has a different file of that name; it is never replaced."""
+
+
+class FileReader:
+    """Unbuffered reading of a local file."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._fd).st_size
+
+    def read(self, size: int = -1, /) -> bytes:
+        return os.read(self._fd, CHUNK if size < 0 else size)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Spool:
+    """Pieces in memory as a reader that can be rewound; bytes are given out without copying them together."""
+
+    def __init__(self, source: Reader) -> None:
+        self._pieces: list[bytes] = []
+        while piece := source.read(CHUNK):
+            self._pieces.append(piece)
+        self.size = sum(map(len, self._pieces))
+        self._left: deque[bytes] = deque(self._pieces)
+        self._at = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._left or size == 0:
+            return b""
+        piece = self._left.popleft()
+        if 0 < size < len(piece):
+            self._left.appendleft(piece[size:])
+            piece = piece[:size]
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        target = offset + (0, self._at, self.size)[whence]
+        self._left, self._at = deque(self._pieces), 0
+        while self._at < target and self.read(target - self._at):
+            pass
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._left.clear()
+
+
+class Pusher:
+    """Pushes files of one WAL directory into one storage. Threads may share it."""
+
+    def __init__(self, context: "Context", storage: "Storage", directory: str) -> None:
+        self.context = context
+        self.storage = storage
+        self.wal = storage.folder(place.FOLDER)
+        self.directory = directory
+        local = place.wal_directory(context.config, directory)
+        self.markers = Markers(place.marker_folder(local) if local else None)
+        self.local = local
+        self.segment_size = place.segment_size(context.config)
+        self.check_header = bool(context.config.get("WALG_CHECK_WAL_HEADER"))
+        self.prevent = bool(context.config.get("WALG_PREVENT_WAL_OVERWRITE"))
+        data = context.config.get("PGDATA")
+        control = place.read_control(data) if data and self.check_header else None
+        self.system = control[0] if control else None
+
+    def upload(self, name: str) -> None:
+        """Store the file; on return it is durable. Raises AlreadyArchived, IntegrityError, any StorageError."""
+        path = os.path.join(self.directory, name)
+        prevent = self.prevent or name.endswith(".history")
+        source = self._open(path, name)
+        if prevent and self._same_is_archived(name, path):
+            source.close()
+            return
+        stored = self._store(name, source, prevent)
+        log.info(f"FILE PATH: {stored}")
+
+    def _open(self, path: str, name: str) -> FileReader:
+        try:
+            source = FileReader(path)
+        except OSError as error:
+            raise WalgError(
+                f"cannot read {path}: {error.strerror}", hint="archive_command gets the path as %p, relative to PGDATA"
+            ) from error
+        if self.check_header and is_segment_name(name):
+            try:
+                head = os.pread(source._fd, segment.HEADER_SIZE, 0)
+                segment.check(name, head, source.size, self.segment_size, path, self.system)
+            except BaseException:
+                source.close()
+                raise
+        return source
+
+    def _store(self, name: str, source: FileReader, prevent: bool) -> str:
+        size = source.size
+        stream, extension = self.context.encode(source)
+        try:
+            body: Reader = Spool(stream) if size <= SPOOL_LIMIT else stream
+            if os.fstat(source._fd).st_size != size:
+                raise WalgError(f"{name} changed its size while it was read")
+            only_new = prevent and self.wal.capabilities.put_if_absent
+            self.wal.put(name + extension, body, None, only_new)
+        finally:
+            stream.close()
+        return name + extension
+
+    def _same_is_archived(self, name: str, path: str) -> bool:
+        """Whether an equal file is archived. Raises AlreadyArchived for a different one."""
+        try:
+            archived, _ = transfer.open_by_name(self.context, self.wal, name)
+        except ObjectNotFound:
+            return False
+        mine = FileReader(path)
+        try:
+            while True:
+                left, right = read_exactly(mine, CHUNK), read_exactly(archived, CHUNK)
+                if left != right:
+                    raise AlreadyArchived(
+                        f"WAL file '{path}' already archived, contents differ, unable to overwrite",
+                        hint="another cluster writes to this archive, or this one was reset: use another prefix",
+                    )
+                if not left:
+                    break
+        finally:
+            mine.close()
+            archived.close()
+        log.info(f"WAL file '{path}' already archived with equal content, skipping")
+        return True
+
+    def is_marked(self, name: str) -> bool:
+        """Whether a background upload has stored this very file in this very storage."""
+        path = os.path.join(self.directory, name)
+        try:
+            held = self.markers.holds(name, path, self.storage)
+        except OSError:
+            return False
+        if held is None:
+            # The original's marker says nothing about the file, so the archive itself is asked.
+            try:
+                transfer.find(self.context, self.wal, name)
+            except ObjectNotFound:
+                return False
+            return True
+        return held
+
+    def mark(self, name: str) -> bool:
+        """Leave a marker for PostgreSQL's own call."""
+        return self.markers.make(name, os.path.join(self.directory, name), self.storage)
+
+
+def push(context: "Context", path: str, target: str = "") -> None:
+    """The whole command for the file at `path`. On return the file is durably archived."""
+    name = os.path.basename(path)
+    directory = os.path.dirname(path)
+    if not name:
+        raise WalgError(f"{path!r} names no file")
+    concurrency: int = context.config.get("WALG_UPLOAD_CONCURRENCY")
+    wants_metadata = context.config.get("WALG_UPLOAD_WAL_METADATA") != "NOMETADATA"
+    storage = context.write_storage(target)
+    log.info(f"Files will be uploaded to storage: {storage.name}")
+    pusher = Pusher(context, storage, directory)
+    if pusher.is_marked(name):
+        pusher.markers.remove(name)
+        if wants_metadata:
+            _push_metadata(pusher, path)
+        return
+    from walg_pg.journal.background import Background
+
+    background = Background(pusher, name, concurrency - 1, context.config.get("TOTAL_BG_UPLOADED_LIMIT") - 1)
+    try:
+        pusher.upload(name)
+        if wants_metadata:
+            _push_metadata(pusher, path)
+    finally:
+        background.stop()
+
+
+def _push_metadata(pusher: Pusher, path: str) -> None:
+    from walg_pg.journal import metadata
+
+    metadata.push(pusher.context.config, pusher.wal, path)
