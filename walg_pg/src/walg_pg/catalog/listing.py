@@ -79,10 +79,11 @@ def nanoseconds(text: str) -> int | None:
 
 def as_json(found: Sequence[Row], *, pretty: bool = False) -> str:
     """One line, or indented by four spaces; no newline at the end."""
-    return dumps([_json_row(row) for row in found], indent=4 if pretty else None).decode("utf-8", "replace")
+    return dumps([json_row(row) for row in found], indent=4 if pretty else None).decode("utf-8", "replace")
 
 
-def _json_row(row: Row) -> dict[str, Any]:
+def json_row(row: Row) -> dict[str, Any]:
+    """The JSON object of one row, keys in the original's order; with details where they were asked for."""
     backup, metadata = row
     out: dict[str, Any] = {
         "backup_name": backup.name,

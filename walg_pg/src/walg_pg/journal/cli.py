@@ -16,6 +16,8 @@ def register(app: typer.Typer) -> None:
     app.command("wal-push", help=PUSH)(wal_push)
     app.command("wal-fetch", help=FETCH)(wal_fetch)
     app.command("wal-prefetch", hidden=True, help=PREFETCH)(wal_prefetch)
+    app.command("wal-show", help=SHOW)(wal_show)
+    app.command("wal-verify", help=VERIFY)(wal_verify)
 
 
 PUSH = """Archive one WAL file, and those that wait behind it.
@@ -32,6 +34,17 @@ PREFETCH = """Fetch the segments after WAL_NAME for later wal-fetch calls, which
 
 Example: wal-g wal-prefetch 000000010000000000000003 pg_wal/RECOVERYXLOG
 """
+SHOW = """Show the archive's timelines, their gaps and their backups.
+
+Example: wal-g wal-show --detailed-json
+"""
+VERIFY = """Check that the archive holds what recovery needs.
+
+CHECKS are any of: integrity (every segment back to the oldest backup is there), timeline (the archive is on the
+cluster's timeline). Asks the server where it is, unless --timeline and --lsn say it.
+
+Example: wal-g wal-verify integrity timeline --json
+"""
 
 
 def wal_push(ctx: typer.Context, wal_filepath: str, target_storage: Target = "") -> None:
@@ -44,3 +57,45 @@ def wal_fetch(ctx: typer.Context, wal_name: str, destination_filename: str, targ
 
 def wal_prefetch(ctx: typer.Context, wal_name: str, prefetch_location: str, target_storage: Target = "") -> None:
     raise typer.Exit(cold.wal_prefetch(ctx.obj, [wal_name, prefetch_location], {"target-storage": target_storage}))
+
+
+def wal_show(
+    ctx: typer.Context,
+    detailed_json: Annotated[bool, typer.Option("--detailed-json", help="print JSON")] = False,
+    without_backups: Annotated[bool, typer.Option("--without-backups", help="do not look at the backups")] = False,
+) -> None:
+    from walg_pg.journal import show
+
+    shown = show.report(ctx.obj, ctx.obj.primary_storage(), with_backups=not without_backups)
+    if detailed_json:
+        typer.echo(show.as_json(shown), nl=False)
+    else:
+        typer.echo(show.as_table(shown, with_backups=not without_backups), nl=False)
+
+
+def wal_verify(
+    ctx: typer.Context,
+    checks: Annotated[list[str], typer.Argument(metavar="CHECKS...")],
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    timeline: Annotated[int | None, typer.Option(help="the cluster's timeline (with --lsn)", min=1)] = None,
+    lsn: Annotated[str, typer.Option(help="the cluster's WAL position as X/Y (with --timeline)")] = "",
+    backup_name: Annotated[str, typer.Option(help="go back only to this backup")] = "",
+    strict: Annotated[bool, typer.Option("--strict", help="exit with status 1 when a check fails")] = False,
+) -> None:
+    from walg_core.errors import UsageError
+
+    from walg_pg.journal import verify
+
+    unknown = [check for check in checks if check not in verify.CHECKS]
+    if unknown:
+        raise UsageError(f"unknown check {unknown[0]!r}: expected integrity or timeline")
+    position = verify.position_of(ctx.obj, timeline, lsn)
+    verifier = verify.Verifier(ctx.obj, ctx.obj.primary_storage(), position)
+    integrity = verifier.integrity(backup_name) if "integrity" in checks else None
+    on_timeline = verifier.timeline() if "timeline" in checks else None
+    if json:
+        typer.echo(verify.as_json(integrity, on_timeline), nl=False)
+    else:
+        typer.echo(verify.as_text(integrity, on_timeline), nl=False)
+    if strict and verify.FAILURE in [check.status for check in (integrity, on_timeline) if check]:
+        raise typer.Exit(1)
