@@ -1,0 +1,202 @@
+"""`backup-push` of a local data directory (spec/postgres-backup.md 4): data first, sentinel last."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from walg_core import hooks
+from walg_core.backups import times
+from walg_core.context import Context
+from walg_core.errors import EngineError, UsageError
+from walg_core.events import BackupEvent
+from walg_core.observe import log, progress
+from walg_core.storage.api import Storage
+from walg_core.storage.layers.limit import disk_bucket
+
+from walg_pg import names
+from walg_pg.backup import finish, mode, parts, special
+from walg_pg.backup.contents import DataFiles
+from walg_pg.backup.options import PushOptions
+from walg_pg.backup.packing import Packer
+from walg_pg.backup.walk import Walk
+from walg_pg.lsn import segment_name
+from walg_pg.sentinel import FilesMetadata, Sentinel
+from walg_pg.server import Server
+
+
+class LocalPush:
+    """One backup of the data directory of a running server on this host."""
+
+    def __init__(self, context: Context, options: PushOptions) -> None:
+        self.context = context
+        self.options = options
+        self.config = context.config
+        self.segment_size: int = self.config.get("WALG_PG_WAL_SIZE") << 20
+        self.started_ns = times.now()
+        self.folder = names.BACKUPS
+        self.abort = parts.Abort()
+        self.threads: list[threading.Thread] = []
+
+    def run(self) -> str:
+        """Make the backup; returns its name. Raises WalgError; the server is out of backup mode then."""
+        self.directory = checked_directory(self.options.directory or "")
+        self.storage: Storage = self.context.write_storage(self.options.target_storage)
+        with Server.connect() as server:
+            self.server = server
+            self.facts = mode.facts(server, self.segment_size)
+            check_same_directory(self.directory, self.facts.data_directory)
+            event = BackupEvent(self.context.engine, "", self.storage.name)
+            hooks.call(self.context.catalog, "walg_backup_starting", event=event)
+            name = self._guarded()
+        log.info(f"Wrote backup with name {name}")
+        event = BackupEvent(self.context.engine, name, self.storage.name)
+        hooks.notify(self.context.catalog, "walg_backup_finished", event=event)
+        return name
+
+    def _guarded(self) -> str:
+        """The backup, with everything undone when it fails: backup mode first, because it keeps WAL and a slot."""
+        self.mode = mode.BackupMode(self.server)
+        self.alive = mode.AliveCheck(self.server, self.config.get("WALG_ALIVE_CHECK_INTERVAL"))
+        try:
+            return self._make()
+        except BaseException as error:
+            self.abort.fail(error)
+            self.alive.end()
+            self.mode.abort(self.directory)
+            parts.give_up(self.threads, self.abort)
+            raise
+        finally:
+            self.alive.end()
+
+    def _make(self) -> str:
+        self.begun = self.mode.start(label())
+        self.alive.start()
+        name = names.PREFIX + (self.begun.segment or self._standby_segment())
+        mode.check_archiving(self.server, self.facts.in_recovery)
+        finish.prepare_place(self.storage, name, self.folder)
+        self._pack(name)
+        stopped = self._stop()
+        if stopped.label is not None:
+            special.store_label(self.uploader, stopped.label, stopped.tablespace_map or "")
+        self._check_timeline()
+        sentinel = self._sentinel(stopped)
+        files = FilesMetadata(self.ledger.files, self.ledger.tar_sets) if self.options.files_metadata else None
+        finish.check_parts(self.storage, name, self.uploader.stored, self.folder)
+        finish.publish(self.storage, name, sentinel, files, self.folder)
+        return name
+
+    def _standby_segment(self) -> str:
+        number = (self.begun.lsn - 1) // self.segment_size
+        return segment_name(self.facts.timeline, number, self.segment_size)
+
+    def _pack(self, name: str) -> None:
+        """Walk, fill tars, store `pg_control` after everything else."""
+        self.ledger = parts.Ledger(self.options.files_metadata)
+        prefix = names.parts_prefix(name, self.folder)
+        self.uploader = parts.Uploader(self.context, self.storage, prefix, self.ledger, self.abort)
+        packer = Packer(self._data_files())
+        self.walk = Walk(self.directory)
+        shared = parts.Shared(self.walk)
+        threshold = self.config.get("WALG_TAR_SIZE_THRESHOLD")
+        with progress.track(None, "backup") as tracker:
+
+            def streams() -> Iterator[parts.TarStream]:
+                ended = False
+                while not ended:
+                    stream = parts.TarStream(shared.take, packer.pack, self.ledger, self.abort, threshold, tracker)
+                    yield stream
+                    ended = stream.exhausted
+
+            self.threads = parts.fill(self.uploader, streams, self._workers())
+            parts.wait(self.threads, self.abort, self.alive.check)
+        special.store_control(self.uploader, packer, self.walk.control)
+
+    def _workers(self) -> int:
+        count: int = self.config.get("WALG_UPLOAD_DISK_CONCURRENCY")
+        return 4 if self.context.turbo else count
+
+    def _data_files(self) -> DataFiles:
+        direct = self.config.get("WALG_DIRECT_IO_BLOCK_COUNT") if self.config.get("WALG_DIRECT_IO") else 0
+        return DataFiles(disk_bucket(self.context), direct)
+
+    def _stop(self) -> mode.Stopped:
+        timeout = self.config.get("WALG_STOP_BACKUP_TIMEOUT") or 0
+        self.compressed = self.ledger.compressed
+        self.alive.end()
+        self.alive.check()
+        log.info("Calling the stop function; the server waits until its WAL is archived")
+        return self.mode.stop(int(timeout * 1000))
+
+    def _check_timeline(self) -> None:
+        """On a standby a promotion during the backup makes it worthless."""
+        if not self.facts.in_recovery:
+            return
+        now = mode.timeline(self.server, self.segment_size)
+        if now != self.facts.timeline:
+            raise EngineError(
+                f"the standby changed from timeline {self.facts.timeline} to {now} during the backup: promoted?",
+                hint="run backup-push again",
+            )
+
+    def _sentinel(self, stopped: mode.Stopped) -> Sentinel:
+        spec = None
+        if self.walk.tablespaces:
+            spec = tablespace_spec(self.directory, self.walk.tablespaces)
+        return Sentinel(
+            start_lsn=self.begun.lsn,
+            pg_version=self.facts.version,
+            finish_lsn=stopped.lsn,
+            system_identifier=self.facts.system_identifier,
+            uncompressed_size=self.ledger.uncompressed,
+            compressed_size=self.compressed,
+            data_catalog_size=self.walk.catalog_size,
+            spec=spec,
+            user_data=self.options.user_data,
+            files_metadata_disabled=not self.options.files_metadata,
+            start_time=times.format_utc(self.started_ns, 6),
+            finish_time=times.format_utc(times.now(), 6),
+            hostname=socket.gethostname(),
+            data_dir=self.facts.data_directory,
+            is_permanent=self.options.permanent,
+        )
+
+
+def label() -> str:
+    """The backup's label: the local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z")
+
+
+def tablespace_spec(base: str, tablespaces: dict[str, str]) -> dict[str, object]:
+    """`Spec` of the sentinel (spec 8.4): oid → location, for the cluster at `base`."""
+    spec: dict[str, object] = {
+        oid: {"loc": location, "link": f"pg_tblspc/{oid}"} for oid, location in tablespaces.items()
+    }
+    return {**spec, "base_prefix": base, "tablespaces": list(tablespaces)}
+
+
+def checked_directory(text: str) -> str:
+    """The data directory, absolute and resolved. Raises UsageError when it does not look like one."""
+    directory = os.path.realpath(text)
+    for inner in ("PG_VERSION", "global/pg_control"):
+        try:
+            with open(os.path.join(directory, inner), "rb"):
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"{text} is not a readable data directory: {inner}: {error.strerror}",
+                hint="give the server's data_directory, and run as the user that the server runs as",
+            ) from error
+    return directory
+
+
+def check_same_directory(given: str, served: str) -> None:
+    """Raises UsageError when the server runs on another directory than the one given."""
+    if given != served:
+        raise UsageError(
+            f"the data directory {given} is not the server's, which is {served}",
+            hint="give that one, or point PGHOST and PGPORT to the server that runs on the given one",
+        )
