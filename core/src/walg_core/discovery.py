@@ -14,7 +14,7 @@ import pluggy
 
 from walg_core import builtin, hookspecs
 from walg_core.declarations import Declaration
-from walg_core.plugins import GROUPS, Catalog, Plugin
+from walg_core.plugins import BLOCKED, GROUPS, Catalog, Plugin
 from walg_core.settings.declare import Setting
 
 _REGISTER = {
@@ -38,7 +38,7 @@ def discover(disabled: frozenset[str] = frozenset()) -> Catalog:
             plugin = _described(group, entry)
             catalog.plugins.append(plugin)
             if plugin.name in disabled or plugin.distribution in disabled:
-                plugin.problem = "blocked by WALG_DISABLED_PLUGINS"
+                plugin.problem = BLOCKED
                 continue
             try:
                 _register(manager, catalog, plugin, entry.load())

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+BLOCKED = "blocked by WALG_DISABLED_PLUGINS"
 GROUPS = ("walg.engines", "walg.storages", "walg.compressors", "walg.crypters", "walg.plugins")
 
 # Where a name that is not installed can be had. Engines are not listed: core names no database.
@@ -158,6 +159,6 @@ def installed(disabled: "frozenset[str]" = frozenset()) -> Catalog:
     from walg_core.discovery import discover
 
     catalog = discover(disabled)
-    if not any(plugin.problem and plugin.name not in disabled for plugin in catalog.plugins):
+    if all(plugin.problem in (None, BLOCKED) for plugin in catalog.plugins):
         plugin_cache.write(state, catalog.dump(), catalog.sources)
     return catalog

@@ -36,13 +36,17 @@ def run_application(session: Session) -> int:
         return 0
     command = typer.main.get_command(build(session))
     _wrap(command, session, ())
-    if not session.arguments and not _completing():
+    if _completing():
+        load("typer._completion_classes:completion_init")()
+    elif not session.arguments:
         session.arguments = ["--help"]
     try:
         result = command.main(
             args=session.arguments, prog_name=prog, complete_var=complete_variable(prog), standalone_mode=False
         )
     except _USAGE_ERROR as error:
+        if session.problem and error.message.startswith("No such command"):
+            raise session.problem from None
         return _show_usage(error)
     except typer.Abort:
         raise KeyboardInterrupt from None

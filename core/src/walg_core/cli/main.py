@@ -25,14 +25,16 @@ def run(argv: "Sequence[str] | None" = None, engine: str | None = None) -> int:
     from walg_core.cli.failure import report
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signals.install()
+    handlers = signals.install()
     try:
         from walg_core.cli.session import Session
 
         session = Session(arguments, engine)
+        return _run(session)
     except BaseException as error:
         return report(error, debug="--debug" in arguments)
-    return _run(session)
+    finally:
+        signals.restore(handlers)
 
 
 def _run(session: "Session") -> int:

@@ -12,6 +12,7 @@ from walg_core import hooks
 from walg_core.context import Context
 from walg_core.errors import WalgError
 from walg_core.health import Check
+from walg_core.plugins import BLOCKED
 
 _MARKS = {"ok": "OK", "warning": "WARNING", "failed": "FAILED"}
 
@@ -62,10 +63,12 @@ def _attempt(name: str, action: object) -> Check:
 
 
 def _plugins(context: Context) -> Check:
-    broken = [f"{plugin.name} ({plugin.problem})" for plugin in context.catalog.plugins if plugin.problem]
+    unused = [plugin for plugin in context.catalog.plugins if plugin.problem]
+    broken = [f"{plugin.name} ({plugin.problem})" for plugin in unused if plugin.problem != BLOCKED]
     if broken:
         return Check("plugins", "warning", f"not usable: {', '.join(broken)}", "see: wal-g plugins")
-    return Check("plugins", "ok", f"{len(context.catalog.plugins)} usable")
+    blocked = f", {len(unused)} blocked" if unused else ""
+    return Check("plugins", "ok", f"{len(context.catalog.plugins) - len(unused)} usable{blocked}")
 
 
 def _settings(context: Context) -> Check:
