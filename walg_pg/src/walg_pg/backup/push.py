@@ -20,6 +20,7 @@ from walg_core.storage.layers.limit import disk_bucket
 from walg_pg import names
 from walg_pg.backup import finish, mode, parts, special
 from walg_pg.backup.contents import DataFiles
+from walg_pg.backup.databases import EarlyCollection
 from walg_pg.backup.options import PushOptions
 from walg_pg.backup.packing import Packer
 from walg_pg.backup.walk import Walk
@@ -52,7 +53,7 @@ class LocalPush:
             event = BackupEvent(self.context.engine, "", self.storage.name)
             hooks.call(self.context.catalog, "walg_backup_starting", event=event)
             name = self._guarded()
-        log.info(f"Wrote backup with name {name}")
+        log.info(f"Wrote backup with name {name} to storage {self.storage.name}")
         event = BackupEvent(self.context.engine, name, self.storage.name)
         hooks.notify(self.context.catalog, "walg_backup_finished", event=event)
         return name
@@ -78,16 +79,25 @@ class LocalPush:
         name = names.PREFIX + (self.begun.segment or self._standby_segment())
         mode.check_archiving(self.server, self.facts.in_recovery)
         finish.prepare_place(self.storage, name, self.folder)
+        names_of_databases = self._collect_names()
         self._pack(name)
         stopped = self._stop()
         if stopped.label is not None:
             special.store_label(self.uploader, stopped.label, stopped.tablespace_map or "")
         self._check_timeline()
         sentinel = self._sentinel(stopped)
-        files = FilesMetadata(self.ledger.files, self.ledger.tar_sets) if self.options.files_metadata else None
+        files = None
+        if self.options.files_metadata:
+            databases = names_of_databases.result() if names_of_databases else {}
+            files = FilesMetadata(self.ledger.files, self.ledger.tar_sets, databases)
         finish.check_parts(self.storage, name, self.uploader.stored, self.folder)
         finish.publish(self.storage, name, sentinel, files, self.folder)
         return name
+
+    def _collect_names(self) -> EarlyCollection | None:
+        if self.config.get("WALG_DISABLE_PARTIAL_RESTORE") or not self.options.files_metadata:
+            return None
+        return EarlyCollection()
 
     def _standby_segment(self) -> str:
         number = (self.begun.lsn - 1) // self.segment_size
