@@ -146,6 +146,7 @@ class Session:
         level = log.DEVEL if self.debug else self._text("WALG_LOG_LEVEL")
         log.configure(level, self._text("WALG_LOG_DESTINATION"), self._text("WALG_LOG_FORMAT"))
         self._report_unknown()
+        self._report_shown_secrets()
         serializer = self.config.find("WALG_SERIALIZER_TYPE")
         if serializer and serializer[0] != "json_streamed":
             log.warning("WALG_SERIALIZER_TYPE is deprecated and has no effect")
@@ -191,6 +192,14 @@ class Session:
             if strict:
                 raise ConfigError(f"{text} (file {self.file_name})", hint="correct it or leave out --strict-config")
             log.warning(text)
+
+    def _report_shown_secrets(self) -> None:
+        for name in self.line.flags:
+            if any(setting.secret and name in setting.names for setting in self.config.declared.values()):
+                log.warning(
+                    f"--{name.lower().replace('_', '-')} shows its value to everyone who can list processes; "
+                    f"use the variable {name}, or {name}_FILE or {name}_COMMAND"
+                )
 
     def _export(self) -> None:
         """User-set values become variables of this process, for libraries and child processes (spec/config.md 5)."""
