@@ -66,7 +66,7 @@ class Context:
         """One read-only view of all alive storages: the first that has an object wins."""
         from walg_core.storage.registry import union
 
-        return union(self.read_storages(target))
+        return union(self.read_storages(target), None if target else self)
 
     def _keep(self, storage: "Storage") -> "Storage":
         if storage not in self._storages:

@@ -96,5 +96,9 @@ class Throttled(TransientError):
         self.retry_after = retry_after
 
 
+class AbsenceUnsure(TransientError):
+    """Not in the storages that answered, but others could not be asked: neither found nor known to be missing."""
+
+
 class NoAliveStorage(StorageError):
     """None of the configured storages answers its health check."""

@@ -5,7 +5,7 @@ Facts: spec/compression-crypto.md 1 and 4.
 
 from collections import namedtuple
 
-from walg_core.errors import ObjectNotFound
+from walg_core.errors import AbsenceUnsure, ObjectNotFound
 from walg_core.pipeline.meters import CountingReader
 from walg_core.pipeline.reader import Reader
 
@@ -72,10 +72,14 @@ def find(context: "Context", storage: "Storage", name: str, hint: str = "") -> t
     `hint` is the extension to try first (the last one that was found). Raises ObjectNotFound with the original's
     words; a storage that fails raises what it raises, never "not found".
     """
+    unsure: AbsenceUnsure | None = None
     for key, extension in candidates(context, name, hint):
-        if storage.exists(key):
-            return key, extension
-    raise _absent(name)
+        try:
+            if storage.exists(key):
+                return key, extension
+        except AbsenceUnsure as error:
+            unsure = error
+    raise unsure or _absent(name)
 
 
 def read(context: "Context", storage: "Storage", key: str, extension: str) -> Reader:
@@ -90,12 +94,15 @@ def read(context: "Context", storage: "Storage", key: str, extension: str) -> Re
 
 def open_by_name(context: "Context", storage: "Storage", name: str, hint: str = "") -> tuple[Reader, str]:
     """The plain bytes of the object found for `name`, and its extension; one request where the hint is right."""
+    unsure: AbsenceUnsure | None = None
     for key, extension in candidates(context, name, hint):
         try:
             return read(context, storage, key, extension), extension
         except ObjectNotFound:
             continue
-    raise _absent(name)
+        except AbsenceUnsure as error:
+            unsure = error
+    raise unsure or _absent(name)
 
 
 def _absent(name: str) -> ObjectNotFound:

@@ -72,11 +72,15 @@ class Storage:
 
     `name` is how people call it in messages and listings: `default` for the primary, else the failover's name.
     `description` locates it without secrets (`file:///backups`, `s3://bucket/path`).
+    `remote` is False where a stalled call could not be told from a slow one anyway (a local file system).
+    `file_system`: the original shows its times in the local zone and its folders with the slash of their path.
     `capabilities.keys_may_nest` is False where `x` and `x/y` cannot both exist (file systems).
     """
 
     name: str = "default"
     description: str = ""
+    remote: bool = True
+    file_system: bool = False
     capabilities: Capabilities = Capabilities()
 
     def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[ObjectInfo]:
@@ -123,6 +127,8 @@ class Storage:
     def open(self, key: str, offset: int = 0, length: int | None = None) -> Reader:
         """A reader of `length` bytes from `offset` (both in bytes; None: to the end). The caller closes it.
 
+        A range past the end is cut; an offset at or past the end gives an empty reader. The reader may carry `etag`,
+        which lets a broken read be resumed only in the same version of the object.
         Raises ObjectNotFound here or on the first read. A body shorter than the storage announced raises
         TransientError on read, never a silent end.
         """

@@ -68,6 +68,8 @@ class LocalStorage(Storage):
     umask says.
     """
 
+    remote = False
+    file_system = True
     capabilities = Capabilities(put_if_absent=True, keys_may_nest=False)
 
     def __init__(self, root: str, name: str = "default") -> None:
@@ -141,20 +143,20 @@ class LocalStorage(Storage):
         try:
             found = os.stat(self._path(check_key(key)))
         except OSError as error:
-            raise translate(error, key, "stat") from error
+            raise self._failure(error, key, "stat") from error
         if not modes.S_ISREG(found.st_mode):
-            raise ObjectNotFound(key)
+            raise self._missing(key)
         return _describe(key, found)
 
     def open(self, key: str, offset: int = 0, length: int | None = None) -> Reader:
         try:
             fd = os.open(self._path(check_key(key)), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise translate(error, key, "open") from error
+            raise self._failure(error, key, "open") from error
         try:
             found = os.fstat(fd)
             if not modes.S_ISREG(found.st_mode):
-                raise ObjectNotFound(key)
+                raise self._missing(key)
             size = max(0, found.st_size - offset)
             reader = _FileReader(fd, key, offset, size if length is None else min(size, length))
         except BaseException:
@@ -221,6 +223,15 @@ class LocalStorage(Storage):
                 if is_temporary(name) and os.lstat(path).st_mtime < older_than:
                     os.unlink(path)
                     yield os.path.relpath(path, self.root)
+
+    def _failure(self, error: OSError, key: str, doing: str) -> StorageError:
+        return self._missing(key) if error.errno in _ABSENT else translate(error, key, doing)
+
+    def _missing(self, key: str) -> ObjectNotFound:
+        """Names the whole path, as the original does."""
+        error = ObjectNotFound(self._path(key))
+        error.key = key
+        return error
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"

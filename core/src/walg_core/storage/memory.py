@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class MemoryStorage(Storage):
     """A faithful storage without a disk. `clock` gives the modification times (Unix seconds)."""
 
+    remote = False
     capabilities = Capabilities(put_if_absent=True, server_side_copy=True)
 
     def __init__(self, name: str = "default", clock: "Callable[[], float]" = time.time) -> None:

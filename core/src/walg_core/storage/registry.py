@@ -53,13 +53,40 @@ def open_for_reading(context: "Context", target: str = "", *, writable: bool = F
     return [context.primary_storage()]
 
 
-def union(storages: "Sequence[Storage]") -> "Storage":
-    """One view of several storages: the first that has an object wins. Closing it closes none of them."""
+def union(storages: "Sequence[Storage]", context: "Context | None" = None) -> "Storage":
+    """One view of several storages: the first that has an object wins. Closing it closes none of them.
+
+    With a context, what none of them has is AbsenceUnsure, not ObjectNotFound, while another configured storage is
+    dead: it may have it.
+    """
+    if context is not None and _several(context.config):
+        from walg_core.storage.failover import union as join
+
+        return join(context, storages)
     if len(storages) == 1:
         return storages[0]
     from walg_core.storage.layers.union import UnionStorage
 
     return UnionStorage(storages)
+
+
+def open_named(context: "Context", name: str) -> "Storage":
+    """The storage called `name` (`default`: the primary), alive or not. Raises ConfigError with the known names."""
+    if _several(context.config):
+        from walg_core.storage.failover import group
+
+        return group(context).open_unchecked(name)
+    _only_default(name)
+    return context.primary_storage()
+
+
+def storage_names(context: "Context") -> "list[str]":
+    """The names of all configured storages, the primary's `default` first."""
+    if not _several(context.config):
+        return ["default"]
+    from walg_core.storage.failover import group
+
+    return group(context).names()
 
 
 def open_config(
@@ -71,6 +98,7 @@ def open_config(
     `WALG_STORAGE_PREFIX` out. Raises ConfigError, MissingPlugin; never touches the network.
     """
     declaration, prefix = choose(context, config)
+    _setting(context.config, "WALG_STORAGE_PREFIX")
     storage: Storage = load(declaration.factory)(config, prefix)
     storage.name = name
     storage = _layered(context, storage)
@@ -146,6 +174,27 @@ def _only_default(target: str) -> None:
 
 
 def _layered(context: "Context", storage: "Storage") -> "Storage":
+    """From the inside: what plugins wrap, tracing, stall detection, the rate limit, retries, events."""
+    from walg_core.observe import log
+    from walg_core.storage.layers.retry import Policy, RetryStorage
+
+    config = context.config
     for wrap in hooks.implementations(context.catalog, "walg_wrap_storage"):
-        storage = wrap(storage=storage, config=context.config) or storage
+        storage = wrap(storage=storage, config=config) or storage
+    if log.level() == log.DEVEL:
+        from walg_core.storage.layers.trace import TracingStorage
+
+        storage = TracingStorage(storage)
+    stall = config.get("WALG_STORAGE_STALL_TIMEOUT")
+    if storage.remote and stall:
+        from walg_core.storage.layers.stall import StallStorage
+
+        storage = StallStorage(storage, stall)
+    if config.is_set("WALG_NETWORK_RATE_LIMIT"):
+        from walg_core.storage.layers.limit import LimitedStorage, network_bucket
+
+        bucket = network_bucket(context)
+        storage = LimitedStorage(storage, bucket) if bucket else storage
+    retries, deadline = config.get("WALG_STORAGE_RETRIES"), config.get("WALG_STORAGE_RETRY_DEADLINE")
+    storage = RetryStorage(storage, Policy(retries, deadline))
     return ObservedStorage(storage, context.catalog)

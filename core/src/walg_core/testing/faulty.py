@@ -15,7 +15,7 @@ class FaultyStorage(Layer):
     """Fails as told and counts what it is asked.
 
     `fail(operation, times)` makes the next `times` calls of an operation (`put`, `open`, `read`, `list`, `list_dirs`,
-    `stat`, `delete`, `copy`) raise; `break_all()` all until `repair()`. With `after` (bytes) a put or read fails midway.
+    `stat`, `delete`, `copy`) raise; `break_all()` all until `repair()`. `after` (bytes): a put or read fails midway.
     `calls` counts the calls by operation.
     """
 

@@ -17,6 +17,8 @@ class Layer(Storage):
         self.name = inner.name
         self.description = inner.description
         self.capabilities = inner.capabilities
+        self.remote = inner.remote
+        self.file_system = inner.file_system
 
     def list(self, prefix: str = "", start_after: str | None = None) -> "Iterator[ObjectInfo]":
         return self.inner.list(prefix, start_after)
