@@ -1,4 +1,4 @@
-"""Commands of `walg_pg.catalog`."""
+"""Commands of `walg_pg.catalog`: lists and marks; `delete` is in `delete_cli`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 from walg_core.context import Context
+
+from walg_pg.catalog import delete_cli
 
 Pretty = Annotated[bool, typer.Option("--pretty", help="a table with borders; with --json: indented")]
 Json = Annotated[bool, typer.Option("--json", help="JSON")]
@@ -16,6 +18,8 @@ TargetStorage = Annotated[str, typer.Option(help="the storage to look at (defaul
 def register(app: typer.Typer) -> None:
     """Add this package's commands to the engine's application."""
     app.command("backup-list")(backup_list)
+    app.command("backup-mark")(backup_mark)
+    delete_cli.register(app)
 
 
 def show_list(context: Context, folder: str, *, pretty: bool, json: bool, detail: bool, target: str) -> None:
@@ -46,3 +50,16 @@ def backup_list(
     from walg_pg.catalog.backups import BASEBACKUPS
 
     show_list(ctx.obj, BASEBACKUPS, pretty=pretty, json=json, detail=detail, target=target_storage)
+
+
+def backup_mark(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="a backup's name or LATEST")],
+    impermanent: Annotated[bool, typer.Option("-i", "--impermanent", help="take the mark away")] = False,
+) -> None:
+    """Mark a backup (with the backups it builds on) as permanent: no deletion takes it."""
+    from walg_pg.catalog.mark import mark
+
+    context: Context = ctx.obj
+    size = int(context.config.get("WALG_PG_WAL_SIZE")) << 20
+    mark(context.read_storages(), name, permanent=not impermanent, segment_size=size)

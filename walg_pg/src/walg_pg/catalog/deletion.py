@@ -1,0 +1,221 @@
+"""Which objects a deletion takes and why: pure decisions over a history and a listing (spec/postgres-backup.md 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from walg_core.errors import WalgError
+
+from walg_pg.catalog.backups import BASEBACKUPS, WAL_FOLDER, name_of
+from walg_pg.catalog.history import History, Record, position_in
+
+if TYPE_CHECKING:
+    from walg_core.storage.api import ObjectInfo
+
+
+class Refused(WalgError):
+    """The deletion would take something that must stay; nothing was deleted."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """What happens to each backup, with the reason; `spare` adds objects that stay though their backup goes."""
+
+    deleted: dict[tuple[str, str], str] = field(default_factory=dict)
+    kept: dict[tuple[str, str], str] = field(default_factory=dict)
+    target: Record | None = None
+    wal_from: dict[int, int] = field(default_factory=dict)
+    """Timeline → first segment number from which all WAL stays, beside what the target keeps."""
+    newer_ns: int | None = None
+    """Objects without a backup that were stored after this time stay (an upgrade or reset mixed up the names)."""
+
+
+def _key(record: Record) -> tuple[str, str]:
+    return record.storage, record.name
+
+
+def before(history: History, target: Record) -> Decision:
+    """Everything before `target`, a full backup, goes; what must stay whatever its name stays with a reason."""
+    if not target.full:
+        raise Refused(
+            f"{target.name} is a delta backup: what comes before it is needed to restore it",
+            hint="use the modifier FIND_FULL to choose the full backup that it needs, or name a full backup",
+        )
+    decision = Decision(target=target)
+    for record in history.records:
+        if record.permanent:
+            decision.kept[_key(record)] = "it is permanent"
+        elif not history.less(record.name, target):
+            decision.kept[_key(record)] = (
+                "it is the target" if record == target else "it does not come before the target"
+            )
+        elif _newer(record, target):
+            decision.kept[_key(record)] = (
+                "it was made after the target though its name comes before (an upgrade or a timeline reset)"
+            )
+            _keep_wal_from(decision, record)
+            decision.newer_ns = target.time_ns
+        else:
+            decision.deleted[_key(record)] = f"it comes before {target.name}"
+    _keep_bases(history, decision)
+    return decision
+
+
+def _newer(record: Record, target: Record) -> bool:
+    return record.time_ns > target.time_ns and record.moment > target.moment
+
+
+def _keep_wal_from(decision: Decision, record: Record) -> None:
+    first = decision.wal_from.get(record.timeline, record.first_segment)
+    decision.wal_from[record.timeline] = min(first, record.first_segment)
+
+
+def _keep_bases(history: History, decision: Decision) -> None:
+    """No kept delta loses a backup of its chain."""
+    for record in history.records:
+        if _key(record) in decision.kept:
+            for base in history.ancestors(record):
+                if decision.deleted.pop(_key(base), None) is not None:
+                    decision.kept[_key(base)] = f"{record.name} builds on it"
+
+
+def keep_only(history: History, keep: dict[tuple[str, str], str], window: Record | None) -> Decision:
+    """Keep the given backups (with their reasons), permanent ones and their bases; delete the others.
+
+    WAL stays from `window` on (the backup where the point-in-time window begins), and that of each kept backup.
+    """
+    decision = Decision(target=window)
+    for record in history.records:
+        if record.permanent:
+            decision.kept[_key(record)] = "it is permanent"
+        elif _key(record) in keep:
+            decision.kept[_key(record)] = keep[_key(record)]
+        else:
+            decision.deleted[_key(record)] = "no rule of the policy keeps it"
+    _keep_bases(history, decision)
+    return decision
+
+
+def of_family(history: History, record: Record, *, whole: bool, force: bool) -> Decision:
+    """One backup with all deltas that need it; `whole`: with everything of its full backup. Raises Refused."""
+    start = record
+    if whole and not record.full:
+        chain = history.ancestors(record)
+        start = chain[-1] if chain else record
+    family = [start, *history.dependents(start)]
+    permanent = [each.name for each in family if each.permanent]
+    if permanent and not force:
+        raise Refused(
+            f"{', '.join(permanent)} {'is' if len(permanent) == 1 else 'are'} permanent; nothing was deleted",
+            hint="unmark with `wal-g backup-mark -i NAME`, or add --force",
+        )
+    decision = Decision()
+    for each in family:
+        why = "it was named" if each == record else f"it builds on {start.name}" if each != start else "FIND_FULL"
+        decision.deleted[_key(each)] = why
+    for each in history.records:
+        if _key(each) not in decision.deleted:
+            decision.kept[_key(each)] = "it does not need the target"
+    return decision
+
+
+class Objects:
+    """Selects the objects of one storage that a decision deletes."""
+
+    def __init__(self, history: History, decision: Decision, storage: str) -> None:
+        self._history = history
+        self._decision = decision
+        self._storage = storage
+        self._records = {record.name: record for record in history.records if record.storage == storage}
+        self._kept = {name for where, name in decision.kept if where == storage}
+        self._deleted = {name for where, name in decision.deleted if where == storage}
+        self._ranges = self._protected_ranges()
+
+    def _protected_ranges(self) -> dict[int, list[tuple[int, int]]]:
+        """WAL that stays for single backups: permanent ones, and those that a rule keeps before the target."""
+        out: dict[int, list[tuple[int, int]]] = {}
+        for record in self._history.records:
+            if (record.storage, record.name) in self._decision.kept:
+                out.setdefault(record.timeline, []).append((record.first_segment, record.last_segment))
+        return out
+
+    def before_target(self, objects: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """What comes before the decision's target and is not protected."""
+        target = self._decision.target
+        if target is None:
+            return
+        for info in objects:
+            if self._history.less(info.key, target) and not self._protected(info):
+                yield info
+
+    def unprotected(self, objects: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """Everything that does not belong to a kept backup."""
+        for info in objects:
+            if not self._protected(info):
+                yield info
+
+    def by_policy(self, objects: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """Deleted backups' objects, and WAL before the window that no kept backup needs."""
+        target = self._decision.target
+        for info in objects:
+            if info.key.startswith(BASEBACKUPS):
+                if self._owner(info.key) in self._deleted:
+                    yield info
+            elif (
+                info.key.startswith(WAL_FOLDER)
+                and target is not None
+                and self._history.less(info.key, target)
+                and not self._protected(info)
+            ):
+                yield info
+
+    def of_deleted(self, objects: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """The objects of the deleted backups only."""
+        for info in objects:
+            if info.key.startswith(BASEBACKUPS) and self._owner(info.key) in self._deleted:
+                yield info
+
+    def _owner(self, key: str) -> str:
+        return name_of(key[len(BASEBACKUPS) :].partition("/")[0])
+
+    def _protected(self, info: ObjectInfo) -> bool:
+        if info.key.startswith(BASEBACKUPS):
+            owner = self._owner(info.key)
+            return owner in self._kept or (owner not in self._records and self._recent(info))
+        if info.key.startswith(WAL_FOLDER):
+            place = position_in(info.key[len(WAL_FOLDER) :][:24], self._history.segment_size)
+            if place is None:
+                return True
+            timeline, segment = place
+            from_here = self._decision.wal_from.get(timeline)
+            if from_here is not None and segment >= from_here:
+                return True
+            if any(first <= segment <= last for first, last in self._ranges.get(timeline, ())):
+                return True
+        return self._recent(info)
+
+    def _recent(self, info: ObjectInfo) -> bool:
+        return self._decision.newer_ns is not None and info.modified_ns > self._decision.newer_ns
+
+
+def sentinels_first(
+    history: History, storage: str, objects: Sequence[ObjectInfo], suffix: str
+) -> list[list[ObjectInfo]]:
+    """Batches in the order of deletion: sentinels, those of the longest chains first, then everything else.
+
+    Interrupted anywhere, no listed backup lacks a part or a base.
+    """
+    levels: dict[int, list[ObjectInfo]] = {}
+    rest: list[ObjectInfo] = []
+    for info in objects:
+        if info.key.endswith(suffix) and info.key.startswith(BASEBACKUPS):
+            record = history.by_name.get((storage, name_of(info.key)))
+            levels.setdefault(len(history.ancestors(record)) if record else 0, []).append(info)
+        else:
+            rest.append(info)
+    return [levels[level] for level in sorted(levels, reverse=True)] + ([rest] if rest else [])
+
+
+Select = Callable[[Objects, Iterable["ObjectInfo"]], Iterator["ObjectInfo"]]
