@@ -14,6 +14,8 @@ from walg_pg.lsn import is_segment_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from walg_core.context import Context
     from walg_core.storage.api import Storage
 
@@ -127,8 +129,17 @@ def _growing_size(places: Places, name: str) -> int | None:
     return None
 
 
-def fetch(context: "Context", name: str, destination: str, target: str = "") -> None:
-    """The whole command, prefetching included. Raises ObjectNotFound when no storage has the file."""
+def fetch(
+    context: "Context",
+    name: str,
+    destination: str,
+    target: str = "",
+    start_prefetch: "Callable[[str, str, str], None] | None" = None,
+) -> None:
+    """The whole command, prefetching included. Raises ObjectNotFound when no storage has the file.
+
+    `start_prefetch(name, destination, target)` replaces the detached process that fetches the next segments.
+    """
     if not name or "/" in name or name in (".", ".."):
         raise UsageError(f"{name!r} is not the name of a file in the archive")
     destination = os.path.realpath(destination) if os.path.exists(destination) else destination
@@ -143,9 +154,10 @@ def fetch(context: "Context", name: str, destination: str, target: str = "") -> 
     else:
         fetcher.download(name, destination)
         remove_quietly(places.finished(name))
-    from walg_pg.journal.prefetch import trigger
+    from walg_pg.journal.prefetch import is_worthwhile, spawn
 
-    trigger(context, fetcher, name, destination, target)
+    if is_worthwhile(context, name, places, fetcher.segment_size):
+        (start_prefetch or spawn(context))(name, destination, target)
 
 
 def fetch_command(context: "Context", name: str, destination: str, target: str = "") -> int:

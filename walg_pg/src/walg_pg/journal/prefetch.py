@@ -12,6 +12,8 @@ from walg_pg.lsn import NotASegmentName, is_segment_name, next_segment_name, par
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from walg_core.context import Context
 
 
@@ -30,32 +32,33 @@ def following(context: "Context", name: str, segment_size: int) -> list[str]:
     return names
 
 
-def trigger(context: "Context", fetcher: Fetcher, name: str, destination: str, target: str) -> None:
-    """Start a detached `wal-prefetch`, unless most of what it would fetch is there already."""
-    wanted = following(context, name, fetcher.segment_size)
-    places = Places(context, destination)
+def is_worthwhile(context: "Context", name: str, places: Places, segment_size: int) -> bool:
+    """Whether the next segments should be fetched now: less than half of them are there, and nobody is at it."""
+    wanted = following(context, name, segment_size)
     there = sum(os.path.exists(places.finished(each)) for each in wanted)
-    if not wanted or 2 * there > len(wanted) or _is_running(places):
-        return
-    argv = [*context.program, "wal-prefetch", name, destination]
-    if target:
-        argv += ["--target-storage", target]
-    quiet = [] if log.level() == log.DEVEL else [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
-    try:
-        # Detached: it must outlive this process, and never hold PostgreSQL's descriptors open.
-        os.posix_spawn(
-            argv[0],
-            argv,
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                *quiet,
-            ],
-            setsid=True,
-        )
-    except OSError as error:
-        log.warning(f"prefetching could not be started: {error}")
+    return bool(wanted) and 2 * there <= len(wanted) and not _is_running(places)
+
+
+def spawn(context: "Context") -> "Callable[[str, str, str], None]":
+    """A function that starts a detached `wal-prefetch NAME DESTINATION`."""
+
+    def start(name: str, destination: str, target: str) -> None:
+        argv = [*context.program, "wal-prefetch", name, destination]
+        if target:
+            argv += ["--target-storage", target]
+        quiet = [] if log.level() == log.DEVEL else [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            *quiet,
+        ]
+        try:
+            # Detached: it must outlive this process, and never hold PostgreSQL's descriptors open.
+            os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
+        except OSError as error:
+            log.warning(f"prefetching could not be started: {error}")
+
+    return start
 
 
 def _is_running(places: Places) -> bool:
