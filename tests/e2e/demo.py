@@ -116,8 +116,7 @@ def live(story: Story, source: Cluster, archive: Path, rows: int) -> tuple[str, 
 
     story.step("The accident: somebody empties the table, and nobody notices until the WAL is archived")
     source.query("delete from payments")
-    source.query("select pg_switch_wal()")
-    wait_until_archived(source)
+    wait_until_archived(source, source.query("select pg_walfile_name(pg_switch_wal())"))
     story.say("payments left: " + source.query("select count(*) from payments"))
 
     story.step("Disaster: the server is killed and its data directory destroyed")
@@ -126,9 +125,8 @@ def live(story: Story, source: Cluster, archive: Path, rows: int) -> tuple[str, 
     return expected, moment
 
 
-def wait_until_archived(source: Cluster) -> None:
-    """Until the server reports the segment before the current one as archived."""
-    segment = source.query("select pg_walfile_name(pg_switch_wal())")
+def wait_until_archived(source: Cluster, segment: str) -> None:
+    """Until the server reports `segment` as archived."""
     deadline = time.monotonic() + 60
     while source.query(f"select last_archived_wal >= '{segment}' from pg_stat_archiver") != "t":
         if source.query("select last_archived_wal is null and failed_count > 3 from pg_stat_archiver") == "t":
