@@ -52,6 +52,18 @@ SETTINGS = (
     Setting("WALG_FETCH_TARGET_USER_DATA", "user data of the backup to fetch"),
     Setting("WALG_USE_WAL_DELTA", "record changed blocks while archiving WAL", kind="bool", default="false"),
     Setting(
+        "WALG_USE_WAL_SUMMARIES",
+        "take changed blocks from the server's WAL summaries (PostgreSQL 17 and later)",
+        kind="bool",
+        default="false",
+    ),
+    Setting(
+        "WALG_VERIFY_EXIT_CODE",
+        "exit status of backup-push when verification finds corrupt pages",
+        kind="int",
+        default="0",
+    ),
+    Setting(
         "WALG_FORCE_WAL_DELTA", "fail instead of scanning when WAL deltas are missing", kind="bool", default="false"
     ),
     Setting("WALG_USE_REVERSE_UNPACK", "restore newest backup of the chain first", kind="bool", default="false"),

@@ -53,6 +53,14 @@ class DataFiles:
             return os.pread(fd, size, offset)
         return self._read_direct(fd, size, offset)
 
+    def read_into(self, fd: int, view: memoryview, offset: int) -> int:
+        """Fill `view` from `offset` without a copy; how many bytes it got, fewer only at the end of the file."""
+        if self._limit or self._direct:
+            piece = self.read(fd, len(view), offset)
+            view[: len(piece)] = piece
+            return len(piece)
+        return os.preadv(fd, [view], offset)
+
     def _read_direct(self, fd: int, size: int, offset: int) -> bytes:
         """Through an aligned buffer, from an aligned place."""
         buffer = getattr(self._buffers, "buffer", None)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 from walg_core.backups import times
 from walg_core.observe import log
 
+from walg_pg.backup.base import Base
 from walg_pg.backup.contents import DataFiles, FileContent
+from walg_pg.backup.increments import IncrementContent, Incrementer
 from walg_pg.backup.parts import Content, Packed
+from walg_pg.backup.verification import Verification
 from walg_pg.backup.walk import Found, Headers
 from walg_pg.sentinel import FileEntry
 
@@ -14,28 +19,47 @@ from walg_pg.sentinel import FileEntry
 class Packer:
     """Turns found entries into tar entries. Used by several threads at once."""
 
-    def __init__(self, files: DataFiles) -> None:
+    def __init__(
+        self,
+        files: DataFiles,
+        base: Base | None = None,
+        incrementer: Incrementer | None = None,
+        verification: Verification | None = None,
+    ) -> None:
         self.files = files
         self.headers = Headers()
+        self._base = base
+        self._incrementer = incrementer
+        self._verification = verification
+        self.ratings: dict[str, int] = {}
 
     def pack(self, found: Found) -> Packed | None:
         """None: the file vanished before it was opened."""
-        entry = FileEntry(mtime=times.format_local(found.mtime))
+        entry = FileEntry(mtime=times.format_local(found.mtime), updates=self.ratings.get(found.name, 0))
         if not found.is_file:
             return Packed(self.headers.make(found, 0), None, entry)
-        return self.whole(found, entry)
-
-    def whole(self, found: Found, entry: FileEntry) -> Packed | None:
-        """The complete file, as long as it was during the walk."""
-        size = found.stat.st_size
-        content = self.open(found)
-        return Packed(self.headers.make(found, size), content, entry) if content else None
-
-    def open(self, found: Found) -> Content | None:
-        """Its data; None with a warning when it has vanished."""
+        if self._base and self._base.unchanged(found.name, found.mtime):
+            return Packed(b"", None, entry._replace(skipped=True))
         try:
             fd = self.files.open(found.path)
         except FileNotFoundError:
             log.warning(f"{found.path} vanished during the backup; its last state is in the WAL")
             return None
-        return FileContent(self.files, fd, found.path, found.stat.st_size)
+        try:
+            content, incremented = self._content(found, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return Packed(self.headers.make(found, content.size), content, entry._replace(incremented=incremented))
+
+    def _content(self, found: Found, fd: int) -> tuple[Content, bool]:
+        """The data to store, and whether it is an increment."""
+        size, verification = found.stat.st_size, self._verification
+        if self._incrementer and self._base and found.name in self._base.files and self._incrementer.is_paged(found):
+            blocks = self._incrementer.blocks(found, fd)
+            if blocks is not None:
+                page = self._incrementer.page
+                increment = IncrementContent(self.files, fd, found.path, size, blocks, page)
+                return (verification.increment(increment, found, fd) if verification else increment), True
+        whole = FileContent(self.files, fd, found.path, size)
+        return (verification.whole(whole, found, fd) if verification else whole), False

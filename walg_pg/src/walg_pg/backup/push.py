@@ -18,13 +18,15 @@ from walg_core.storage.api import Storage
 from walg_core.storage.layers.limit import disk_bucket
 
 from walg_pg import names
-from walg_pg.backup import finish, mode, parts, special
+from walg_pg.backup import base, changes, finish, mode, parts, special
 from walg_pg.backup.contents import DataFiles
 from walg_pg.backup.databases import EarlyCollection
+from walg_pg.backup.increments import Incrementer
 from walg_pg.backup.options import PushOptions
 from walg_pg.backup.packing import Packer
+from walg_pg.backup.verification import Verification
 from walg_pg.backup.walk import Walk
-from walg_pg.lsn import segment_name
+from walg_pg.lsn import format_lsn, segment_name
 from walg_pg.sentinel import FilesMetadata, Sentinel
 from walg_pg.server import Server
 
@@ -74,9 +76,16 @@ class LocalPush:
             self.alive.end()
 
     def _make(self) -> str:
+        self.base = base.choose(self.context, self.storage, self.options, self.facts)
+        log.info("Calling the start function")
         self.begun = self.mode.start(label())
         self.alive.start()
-        name = names.PREFIX + (self.begun.segment or self._standby_segment())
+        segment = self.begun.segment or self._standby_segment()
+        name = names.PREFIX + segment
+        if self.base:
+            base.check_position(self.base, self.begun.lsn)
+            name = names.delta_name(segment, self.base.name)
+        log.info(f"Started backup with name {name} at LSN {format_lsn(self.begun.lsn)}")
         mode.check_archiving(self.server, self.facts.in_recovery)
         finish.prepare_place(self.storage, name, self.folder)
         names_of_databases = self._collect_names()
@@ -90,6 +99,8 @@ class LocalPush:
         if self.options.files_metadata:
             databases = names_of_databases.result() if names_of_databases else {}
             files = FilesMetadata(self.ledger.files, self.ledger.tar_sets, databases)
+        if self.options.permanent and self.base:
+            base.make_chain_permanent(self.base)
         finish.check_parts(self.storage, name, self.uploader.stored, self.folder)
         finish.publish(self.storage, name, sentinel, files, self.folder)
         return name
@@ -108,7 +119,7 @@ class LocalPush:
         self.ledger = parts.Ledger(self.options.files_metadata)
         prefix = names.parts_prefix(name, self.folder)
         self.uploader = parts.Uploader(self.context, self.storage, prefix, self.ledger, self.abort)
-        packer = Packer(self._data_files())
+        packer = self._packer()
         self.walk = Walk(self.directory)
         shared = parts.Shared(self.walk)
         threshold = self.config.get("WALG_TAR_SIZE_THRESHOLD")
@@ -124,6 +135,23 @@ class LocalPush:
             self.threads = parts.fill(self.uploader, streams, self._workers())
             parts.wait(self.threads, self.abort, self.alive.check)
         special.store_control(self.uploader, packer, self.walk.control)
+        if self.verification:
+            self.verification.report()
+
+    def _packer(self) -> Packer:
+        files = self._data_files()
+        page = self.config.get("WALG_PG_BLOCK_SIZE")
+        incrementer = None
+        if self.base:
+            blocks = changes.block_map(self.context, self.storage, self.server, self.facts, self.base, self.begun.lsn)
+            incrementer = Incrementer(files, page, self.base.lsn, blocks)
+        self.verification = None
+        if self.options.verify:
+            if self.server.value("show data_checksums") == "on":
+                self.verification = Verification(files, page, self.begun.lsn, self.options.store_all_corrupt)
+            else:
+                log.warning("the cluster has no data checksums: pages are not verified")
+        return Packer(files, self.base, incrementer, self.verification)
 
     def _workers(self) -> int:
         count: int = self.config.get("WALG_UPLOAD_DISK_CONCURRENCY")
@@ -156,8 +184,13 @@ class LocalPush:
         spec = None
         if self.walk.tablespaces:
             spec = tablespace_spec(self.directory, self.walk.tablespaces)
+        built_on = self.base
         return Sentinel(
             start_lsn=self.begun.lsn,
+            delta_lsn=built_on.lsn if built_on else None,
+            delta_from=built_on.name if built_on else None,
+            delta_full_name=built_on.full_name if built_on else None,
+            delta_count=built_on.count if built_on else None,
             pg_version=self.facts.version,
             finish_lsn=stopped.lsn,
             system_identifier=self.facts.system_identifier,
