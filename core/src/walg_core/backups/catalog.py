@@ -1,10 +1,16 @@
-"""Which backups exist: one per sentinel, ordered by the sentinel's modification time (spec/stream-backups.md 7)."""
+"""Which backups exist: one per sentinel, in the order in which they were made (spec/stream-backups.md 7).
+
+The original orders by the sentinel's modification time, so that marking or copying an old backup makes it `LATEST`.
+Where a name carries its time, that counts here; other names (PostgreSQL's) go by the sentinel's time.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from walg_core.backups import times
 from walg_core.errors import WalgError
 from walg_core.storage.api import Storage
 
@@ -12,6 +18,17 @@ FOLDER = "basebackups_005/"
 SENTINEL_SUFFIX = "_backup_stop_sentinel.json"
 LATEST = "LATEST"
 NO_SEGMENT = "Z" * 24
+_STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+
+
+def name_time(text: str) -> int | None:
+    """The first `YYYYMMDDTHHMMSSZ` in a name or path as nanoseconds since the epoch; None without one."""
+    for found in _STAMP.finditer(text):
+        try:
+            return times.parse_stamp(found.group())
+        except ValueError:
+            continue
+    return None
 
 
 class NoBackups(WalgError):
@@ -38,6 +55,12 @@ class BackupObject:
     storage_name: str = "default"
 
     @property
+    def order(self) -> tuple[int, int]:
+        """When it was made: the time in its name, else the sentinel's (nanoseconds); then the sentinel's."""
+        stamp = name_time(self.name)
+        return (self.modified_ns if stamp is None else stamp, self.modified_ns)
+
+    @property
     def wal_file_name(self) -> str:
         """The first 24 upper-case hex digits of the sentinel's name, else 24 times `Z`."""
         run = 0
@@ -59,23 +82,23 @@ def sentinel_key(name: str, folder: str = FOLDER) -> str:
 
 
 def list_backups(storage: Storage, folder: str = FOLDER) -> list[BackupObject]:
-    """All backups of one storage, oldest sentinel first; equal times in name order."""
+    """All backups of one storage, oldest first; equal times in name order."""
     found = [
         BackupObject(name_of(info.key), info.key, info.modified_ns, storage.name)
         for info in storage.list_dir(folder)
         if info.key.endswith(SENTINEL_SUFFIX)
     ]
-    return sorted(found, key=lambda backup: backup.modified_ns)
+    return sorted(found, key=lambda backup: backup.order)
 
 
 def list_all(storages: Iterable[Storage], folder: str = FOLDER) -> list[BackupObject]:
     """The backups of several storages in one list, oldest first."""
     found = [backup for storage in storages for backup in list_backups(storage, folder)]
-    return sorted(found, key=lambda backup: backup.modified_ns)
+    return sorted(found, key=lambda backup: backup.order)
 
 
 def latest(storage: Storage, folder: str = FOLDER) -> BackupObject:
-    """The backup whose sentinel was stored last. Raises NoBackups."""
+    """The backup that was made last. Raises NoBackups."""
     backups = list_backups(storage, folder)
     if not backups:
         raise NoBackups

@@ -1,0 +1,284 @@
+"""What a deletion would remove, as a plan that explains itself, and its execution (spec/stream-backups.md 10).
+
+An engine gives its backups as `Candidate`s and the order of objects as a `Timeline`; the plan is made from listings
+alone, logged line by line as the original does, and carried out only when confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from walg_core.backups import times
+from walg_core.backups.catalog import FOLDER, SENTINEL_SUFFIX, NoBackups, name_time
+from walg_core.errors import UsageError, WalgError
+from walg_core.observe import log
+from walg_core.storage.api import ObjectInfo, Storage
+
+Older = Callable[[ObjectInfo], bool]
+"""Whether an object is strictly older than the target of a deletion."""
+
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backup as deletion sees it. `order` sorts backups by age (any comparable values of one engine).
+
+    `start_ns` is when it was begun. `parent` and `base` are names; "" and the own name for a full backup.
+    """
+
+    name: str
+    order: tuple[int, ...]
+    start_ns: int
+    permanent: bool = False
+    full: bool = True
+    parent: str = ""
+    base: str = ""
+
+    @property
+    def family(self) -> str:
+        """The full backup at the root of its chain."""
+        return self.base or self.name
+
+
+@dataclass(slots=True)
+class Plan:
+    """`doomed`: what goes, in listing order. `spared`: what would go but for `reason`. `prefix`: cut off in the log.
+
+    `target` is the oldest backup that stays, where the deletion has one.
+    """
+
+    storage: Storage
+    doomed: list[ObjectInfo] = field(default_factory=list)
+    spared: dict[str, str] = field(default_factory=dict)
+    target: Candidate | None = None
+    prefix: str = ""
+
+
+def backup_component(key: str, folder: str = FOLDER) -> str:
+    """The backup that an object of `folder` belongs to: its first component below, cut at `_backup`; else ""."""
+    if not key.startswith(folder):
+        return ""
+    return key[len(folder) :].partition("/")[0].partition("_backup")[0]
+
+
+def object_time(info: ObjectInfo) -> int:
+    """The time in the object's path, else its modification time in whole seconds; both UTC, in nanoseconds."""
+    stamp = name_time(info.key)
+    return info.modified_ns // times.SECOND * times.SECOND if stamp is None else stamp
+
+
+def older_than(target: Candidate) -> Older:
+    """Older by the time in names, for what has none by its modification time, than the target's beginning.
+
+    So logs that were archived while the target was made stay: a restore of it needs them.
+    """
+    stamp = name_time(target.name)
+    limit = target.start_ns // times.SECOND * times.SECOND if stamp is None else stamp
+    return lambda info: object_time(info) < limit
+
+
+# Choosing the target.
+
+_MODIFIERS = ("FULL", "FIND_FULL")
+
+
+def _newest_first(backups: Iterable[Candidate]) -> list[Candidate]:
+    return sorted(backups, key=lambda backup: backup.order, reverse=True)
+
+
+def parse_moment(text: str, now_ns: int | None = None) -> int | None:
+    """A whole RFC 3339 time with its zone; None for anything else, which is then a name. UsageError in the future."""
+    try:
+        moment = times.parse(text)
+    except ValueError:
+        return None
+    if not times.has_zone(text):
+        return None
+    if moment > (times.now() if now_ns is None else now_ns):
+        raise UsageError("cannot delete before future date")
+    return moment
+
+
+def before_arguments(words: Sequence[str]) -> tuple[str, str]:
+    """Modifier and name or time of `delete before`. Raises UsageError."""
+    if len(words) == 1:
+        return "", words[0]
+    if len(words) != 2:
+        raise UsageError("delete before takes a name or time, after an optional FIND_FULL")
+    if words[0] == "FULL":
+        raise UsageError("unsupported modifier for delete before command: FULL", hint="use FIND_FULL")
+    if words[0] != "FIND_FULL":
+        raise UsageError(f"unknown modifier '{words[0]}': expected FIND_FULL")
+    return words[0], words[1]
+
+
+def retain_arguments(words: Sequence[str]) -> tuple[str, int]:
+    """Modifier and count of `delete retain`. Raises UsageError."""
+    if len(words) not in (1, 2):
+        raise UsageError("delete retain takes a number of backups, after an optional FULL or FIND_FULL")
+    modifier = words[0] if len(words) == 2 else ""
+    if modifier not in ("", *_MODIFIERS):
+        raise UsageError(f"unknown modifier '{modifier}': expected FULL or FIND_FULL")
+    try:
+        count = int(words[-1])
+    except ValueError:
+        raise UsageError(f"expected to get a number as retention count, but got: '{words[-1]}'") from None
+    if count < 1:
+        raise UsageError("cannot retain less than one backup. Check out delete everything")
+    return modifier, count
+
+
+def target_before(backups: Iterable[Candidate], modifier: str, text: str) -> Candidate | None:
+    """The backup before which everything goes; None when no backup is young enough for a time. NoBackups for a name."""
+    ordered = _newest_first(backups)
+    moment = parse_moment(text)
+    first = next((backup for backup in reversed(ordered) if moment is not None and backup.start_ns >= moment), None)
+    if moment is not None and first is None:
+        return None
+    met = False
+    for backup in ordered:
+        met = met or (backup is first if first else (backup.name + SENTINEL_SUFFIX).startswith(text))
+        if met and (backup.full or modifier != "FIND_FULL"):
+            return backup
+    raise NoBackups(f"not found: no backup's name begins with '{text}'")
+
+
+def target_retain(backups: Iterable[Candidate], modifier: str, count: int) -> Candidate | None:
+    """The oldest backup that stays; None when there are fewer than `count`."""
+    seen = 0
+    for backup in _newest_first(backups):
+        if modifier != "FULL" or backup.full:
+            seen += 1
+        if seen >= count and (backup.full or not modifier):
+            return backup
+    return None
+
+
+def target_retain_after(backups: Sequence[Candidate], modifier: str, count: int, after: str) -> Candidate | None:
+    """The older of: `target_retain`, and the first backup at or after `after` (a time, or the beginning of a name)."""
+    retained = target_retain(backups, modifier, count)
+    moment = parse_moment(after)
+    later = None
+    for backup in reversed(_newest_first(backups)):
+        fits = backup.start_ns >= moment if moment is not None else backup.name.startswith(after)
+        later_enough = fits or later is not None
+        if later_enough and (backup.full or not modifier):
+            later = backup
+            break
+    found = [backup for backup in (retained, later) if backup]
+    return min(found, key=lambda backup: backup.order) if found else None
+
+
+def dependants(backups: Sequence[Candidate], target: Candidate, *, family: bool) -> list[Candidate]:
+    """The target and every increment on it; with `family` the target's full backup and all increments of that."""
+    if family:
+        return [backup for backup in backups if backup.family == target.family]
+    names = {target.name}
+    grown = True
+    while grown:
+        more = {backup.name for backup in backups if backup.parent in names} - names
+        names |= more
+        grown = bool(more)
+    return [backup for backup in backups if backup.name in names]
+
+
+# Plans.
+
+
+def plan_older(
+    storage: Storage,
+    target: Candidate,
+    backups: Sequence[Candidate],
+    *,
+    scopes: Sequence[str],
+    older: Older | None = None,
+    protected: Callable[[ObjectInfo], str] | None = None,
+) -> Plan:
+    """Everything below `scopes` that is older than `target` and neither permanent nor `protected` (gives a reason).
+
+    Raises WalgError when the target is an increment: what it builds on would go.
+    """
+    if not target.full:
+        raise WalgError(
+            f"{target.name} is incremental and it's predecessors cannot be deleted. Consider FIND_FULL option."
+        )
+    is_older = older or older_than(target)
+    permanent = {backup.name for backup in backups if backup.permanent}
+    kept = {backup.name for backup in backups if backup.order >= target.order}
+    plan = Plan(storage, target=target)
+    for scope in scopes:
+        for info in storage.list_versions(scope):
+            owner = backup_component(info.key)
+            if owner in kept or not is_older(info):
+                continue
+            if owner in permanent:
+                plan.spared[info.key] = f"backup {owner} is permanent"
+            elif protected and (reason := protected(info)):
+                plan.spared[info.key] = reason
+            else:
+                plan.doomed.append(info)
+    return plan
+
+
+def plan_everything(storage: Storage, backups: Sequence[Candidate], *, force: bool, scopes: Sequence[str]) -> Plan:
+    """All objects below `scopes`. Raises WalgError when permanent backups are among them and `force` is not given."""
+    permanent = [backup.name for backup in backups if backup.permanent]
+    if permanent and not force:
+        raise WalgError(f"Found permanent backups=[{' '.join(permanent)}]", hint="add FORCE to delete them as well")
+    plan = Plan(storage)
+    for scope in scopes:
+        plan.doomed.extend(storage.list_versions(scope))
+    return plan
+
+
+def plan_backups(storage: Storage, doomed: Sequence[Candidate], folder: str = FOLDER) -> Plan:
+    """The objects of these backups. Raises WalgError when one is permanent (the original deletes it)."""
+    for backup in doomed:
+        if backup.permanent:
+            raise WalgError(
+                f"Unable to delete permanent backup {backup.name}",
+                hint="take the mark away first: `wal-g backup-mark -i`, where the engine has it",
+            )
+    names = {backup.name for backup in doomed}
+    plan = Plan(storage, prefix=folder)
+    plan.doomed = [info for info in storage.list_versions(folder) if backup_component(info.key, folder) in names]
+    return plan
+
+
+def plan_garbage(storage: Storage, backups: Sequence[Candidate], folder: str = FOLDER) -> Plan:
+    """What failed pushes left: folders below `folder` that belong to no backup. A running push looks the same."""
+    names = {backup.name for backup in backups}
+    plan = Plan(storage, prefix=folder)
+    for prefix in storage.list_dirs(folder):
+        if backup_component(prefix, folder) not in names:
+            plan.doomed.extend(storage.list_versions(prefix))
+    return plan
+
+
+# Carrying out.
+
+
+def report_and_delete(plan: Plan, *, confirm: bool) -> int:
+    """Log every doomed object and, confirmed, delete them, sentinels first; returns how many. Raises StorageError.
+
+    A backup whose deletion breaks off has lost its sentinel before any of its data, so it is never offered as whole.
+    """
+    log.info("Evaluating objects for deletion...")
+    for key, reason in plan.spared.items():
+        log.debug(f"{key} stays: {reason}")
+    name = plan.storage.name
+    for info in plan.doomed:
+        log.info(f"Object marked for deletion: {info.key.removeprefix(plan.prefix)} storage={name}")
+    count = len(plan.doomed)
+    if not count:
+        log.info("No objects matched the deletion criteria.")
+    elif not confirm:
+        log.info(f"Dry run: objects would be deleted count={count}, Run with --confirm to execute")
+    else:
+        ordered = sorted(plan.doomed, key=lambda info: not info.key.endswith(SENTINEL_SUFFIX))
+        for at in range(0, count, BATCH):
+            plan.storage.delete_versions(ordered[at : at + BATCH])
+        log.info(f"Objects deleted successfully: count={count}")
+    return count
