@@ -24,6 +24,7 @@ class Declaration:
     """Base: equality and (de)serialisation over `_fields`; `settings` is a tuple of `Setting`."""
 
     name: str
+    settings: tuple[Setting, ...]
     _fields: tuple[str, ...] = ()
 
     def dump(self) -> "dict[str, Any]":
