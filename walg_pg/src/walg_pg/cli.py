@@ -4,10 +4,11 @@ import typer
 
 from walg_pg.backup import cli as backup
 from walg_pg.catalog import cli as catalog
+from walg_pg.catalog import storage_tools
 from walg_pg.daemon import cli as daemon
 from walg_pg.journal import cli as journal
 from walg_pg.restore import cli as restore
 
 app = typer.Typer(name="pg", no_args_is_help=True, help="Archive and restore PostgreSQL.")
-for _part in (backup, restore, catalog, journal, daemon):
+for _part in (backup, restore, catalog, journal, daemon, storage_tools):
     _part.register(app)

@@ -18,7 +18,7 @@ from walg_core.errors import (
     StorageError,
     TransientError,
 )
-from walg_core.io.atomic import AtomicFile, is_temporary, make_dirs, remove_empty_dirs, sync_dir
+from walg_core.io.atomic import AtomicFile, is_temporary, make_dirs, remove, remove_empty_dirs, sync_dir
 from walg_core.pipeline.reader import CHUNK, Reader
 from walg_core.storage.api import Capabilities, ObjectInfo, Storage
 from walg_core.storage.keys import check_key, check_prefix, key_problem
@@ -215,14 +215,20 @@ class LocalStorage(Storage):
                     # Another delete has removed it meanwhile; its entries are gone with it.
                     continue
 
-    def sweep(self, older_than: float) -> "Iterator[str]":
-        """Delete temporary files last written before `older_than` (a Unix time); yields their names below the root."""
+    def temporaries(self, older_than: float) -> "Iterator[str]":
+        """Names below the root of temporary files last written before `older_than` (a Unix time): left by a crash."""
         for directory, _, names in os.walk(self.root):
             for name in names:
                 path = os.path.join(directory, name)
                 if is_temporary(name) and os.lstat(path).st_mtime < older_than:
-                    os.unlink(path)
                     yield os.path.relpath(path, self.root)
+
+    def sweep(self, names: "Iterable[str]") -> None:
+        """Delete temporary files by the names that `temporaries` gave; any other name is refused."""
+        for name in names:
+            if not is_temporary(name) or key_problem(name):
+                raise PermanentError(f"'{name}' is no temporary file of this storage", key=name)
+            remove(self._path(name))
 
     def _failure(self, error: OSError, key: str, doing: str) -> StorageError:
         return self._missing(key) if error.errno in _ABSENT else translate(error, key, doing)

@@ -25,5 +25,5 @@ def register(app: typer.Typer) -> None:
             app.command(name)(function)
     if "config" not in taken:
         app.add_typer(configuration.app, name="config")
-    if "st" not in taken and importlib.util.find_spec("walg_core.storage.cli"):
-        app.add_typer(load("walg_core.storage.cli:app"), name="st")
+    if "st" not in taken and importlib.util.find_spec("walg_core.cli.st"):
+        app.add_typer(load("walg_core.cli.st:app"), name="st")

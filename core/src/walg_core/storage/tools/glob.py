@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 
-from walg_core.errors import UsageError
+from walg_core.errors import WalgError
 from walg_core.storage.api import Storage
 
 
 def pattern_to_regex(pattern: str) -> "re.Pattern[str]":
-    """One segment with `*`, `?`, `[a-z]`, `[^a-z]`, `\\x`. Raises UsageError for a malformed one."""
+    """One segment with `*`, `?`, `[a-z]`, `[^a-z]`, `\\x`. Raises WalgError for a malformed one."""
     out, at = "", 0
     while at < len(pattern):
         char = pattern[at]
@@ -23,7 +23,7 @@ def pattern_to_regex(pattern: str) -> "re.Pattern[str]":
         elif char == "[":
             end = pattern.find("]", at + (2 if pattern[at : at + 1] == "^" else 1))
             if end < 0:
-                raise UsageError(f"syntax error in pattern {pattern!r}: '[' is never closed")
+                raise WalgError(f"syntax error in pattern {pattern!r}: '[' is never closed")
             negated = pattern[at] == "^"
             inside = pattern[at + negated : end].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
             out += f"[{'^' if negated else ''}{inside}]"
@@ -33,7 +33,7 @@ def pattern_to_regex(pattern: str) -> "re.Pattern[str]":
     try:
         return re.compile(out + r"\Z", re.DOTALL)
     except re.error as error:
-        raise UsageError(f"syntax error in pattern {pattern!r}: {error}") from error
+        raise WalgError(f"syntax error in pattern {pattern!r}: {error}") from error
 
 
 def folders(storage: Storage, pattern: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from walg_core.errors import StorageError, UsageError, WalgError
+from walg_core.errors import StorageError, WalgError
 from walg_core.observe import log
 from walg_core.storage.api import ObjectInfo, Storage
 
@@ -27,7 +27,7 @@ class Options:
     appearance_interval: float = 1.0
 
     def validate(self, source: str, target: str) -> None:
-        """Raises UsageError with the original's words."""
+        """Raises WalgError with the original's words."""
         problem = ""
         if not source:
             problem = "source storage must be specified"
@@ -40,7 +40,7 @@ class Options:
         elif self.concurrency < 1:
             problem = "concurrency level must be >= 1 (which turns it off)"
         if problem:
-            raise UsageError(f"invalid flags: {problem}")
+            raise WalgError(f"invalid flags: {problem}")
 
 
 @dataclass(slots=True)

@@ -1,0 +1,20 @@
+"""What PostgreSQL adds to `wal-g st`: moving WAL and whole backups (spec/storages.md 6.3)."""
+
+import typer
+from walg_core.cli.st import build
+from walg_core.cli.st_transfer import BackupTransfer, FolderTransfer
+
+
+def register(app: typer.Typer) -> None:
+    """The `st` group with this engine's transfers."""
+    transfers = (
+        FolderTransfer("pg-wals", "wal_005/", "Move all WAL segments and what belongs to them."),
+        BackupTransfer(
+            "backups",
+            "basebackups_005/",
+            "base_",
+            "_backup_stop_sentinel.json",
+            "Move all backups, or one: data first, its sentinel last.",
+        ),
+    )
+    app.add_typer(build(transfers), name="st")
