@@ -77,9 +77,9 @@ class Deleter:
         history = self.history()
         if user_data is not None:
             name = find_by_user_data(self.storages, user_data).name
-        record = self._latest(history) if name == LATEST else targets.find(history, name)
+        record = self._latest(history) if name == LATEST else targets.find(history, name, exactly=True)
         decision = deletion.of_family(history, record, whole=modifier == targets.FIND_FULL, force=force)
-        return self._carry_out(history, decision, Objects.of_deleted, relative_to=BASEBACKUPS)
+        return self._carry_out(history, decision, Objects.of_deleted, folder=BASEBACKUPS, relative_to=BASEBACKUPS)
 
     def everything(self, *, force: bool) -> int:
         """`delete everything`: every object; with permanent backups only when forced."""
@@ -103,7 +103,8 @@ class Deleter:
         if target is not None:
             return self._before(history, target, folder)
         if not without_backup_check:
-            return self._nothing()
+            log.info("Couldn't find any non-permanent backups in storage. Not doing anything.")
+            return 0
         decision = Decision(kept={(r.storage, r.name): "it is permanent" for r in history.records})
         return self._carry_out(history, decision, Objects.unprotected, folder=folder)
 

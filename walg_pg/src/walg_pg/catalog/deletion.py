@@ -55,11 +55,14 @@ def before(history: History, target: Record) -> Decision:
             decision.kept[_key(record)] = (
                 "it was made after the target though its name comes before (an upgrade or a timeline reset)"
             )
-            _keep_wal_from(decision, record)
             decision.newer_ns = target.time_ns
         else:
             decision.deleted[_key(record)] = f"it comes before {target.name}"
     _keep_bases(history, decision)
+    for record in history.records:
+        # From the target on every moment stays reachable, wherever the names of later backups' WAL would sort.
+        if record.moment >= target.moment and _key(record) in decision.kept:
+            _keep_wal_from(decision, record)
     return decision
 
 
@@ -94,6 +97,8 @@ def keep_only(history: History, keep: dict[tuple[str, str], str], window: Record
             decision.kept[_key(record)] = keep[_key(record)]
         else:
             decision.deleted[_key(record)] = "no rule of the policy keeps it"
+        if window is not None and record.moment >= window.moment and _key(record) in decision.kept:
+            _keep_wal_from(decision, record)
     _keep_bases(history, decision)
     return decision
 

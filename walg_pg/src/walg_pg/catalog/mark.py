@@ -56,7 +56,7 @@ def _check_descendants(history: History, record: Record) -> None:
     needing = [each.name for each in history.dependents(record) if each.permanent]
     if needing:
         raise StillNeeded(
-            f"Backup {record.name} cannot lose its mark: {', '.join(needing)} is permanent and builds on it",
+            f"Backup {record.name} cannot lose its mark: permanent backups build on it ({', '.join(needing)})",
             hint=f"unmark {needing[-1]} first",
         )
 

@@ -35,10 +35,10 @@ def moment(text: str) -> int | None:
     return found
 
 
-def find(history: History, name: str) -> Record:
-    """The backup of exactly this name, else the newest in order whose name starts with it. Raises NoTarget."""
+def find(history: History, name: str, *, exactly: bool = False) -> Record:
+    """The backup of this name, else (unless `exactly`) the newest in order that starts with it. Raises NoTarget."""
     exact = [record for record in history.records if record.name == name]
-    found = exact or [record for record in history.records if record.name.startswith(name)]
+    found = exact if exact or exactly else [record for record in history.records if record.name.startswith(name)]
     if not found or not name:
         raise NoTarget(f"Backup '{name}' does not exist.", hint="`wal-g backup-list` shows the names")
     return found[-1]
