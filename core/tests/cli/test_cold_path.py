@@ -95,14 +95,15 @@ COLD = [
 
 @pytest.mark.parametrize(("engine", "command", "form"), COLD, ids=[f"{name}-{command}" for name, command, _ in COLD])
 def test_every_installed_engine_keeps_to_it(bare, engine, command, form) -> None:
-    """Each cold command of each installed engine, with a WAL segment's name in every place, on local storage."""
+    """Each cold command of each installed engine, on local storage, with the name of a file that engines archive."""
     machine = bare
     del machine.environment["WALG_DISABLED_PLUGINS"]
-    segment = machine.root / "000000010000000000000001"
-    segment.write_bytes(os.urandom(1 << 16) * 16)
-    words = [str(segment), str(machine.root / "fetched")][: form[0]] if "push" in command else [segment.name, "fetched"]
+    file = machine.root / "00000002.history"
+    file.write_text("1\t0/3000000\tno recovery target specified\n")
+    words = [str(file) if "push" in command else file.name, str(machine.root / "fetched")]
     modules = imported(machine, command, *words[: form[0]], engine=engine)
     assert forbidden(modules) == []
+    assert discover().engines[engine].cold[command].partition(":")[0] in modules
 
 
 @pytest.mark.parametrize(

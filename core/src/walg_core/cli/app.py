@@ -145,6 +145,7 @@ def _wrap(command: Any, session: Session, path: tuple[str, ...]) -> None:
     """Run every leaf (and every group with a callback of its own) inside the session."""
     commands = getattr(command, "commands", None)
     if commands is None:
+        command.parse_args = partial(_parse_args, command, command.parse_args)
         command.invoke = partial(_invoke, session, path, command.invoke)
         return
     callback = getattr(command.callback, "__wrapped__", command.callback)
@@ -152,6 +153,22 @@ def _wrap(command: Any, session: Session, path: tuple[str, ...]) -> None:
         command.invoke = partial(_enter, session, command.invoke)
     for name, child in commands.items():
         _wrap(child, session, (*path, name))
+
+
+def _parse_args(command: Any, original: Any, ctx: Any, args: list[str]) -> Any:
+    """Go's form of a switch, `--confirm=true` or `--confirm=false`, is understood as well."""
+    switches = {name for each in command.params if getattr(each, "is_flag", False) for name in each.opts}
+    words = []
+    rest = iter(args)
+    for word in rest:
+        name, sign, value = word.partition("=")
+        if word == "--":
+            words += [word, *rest]
+        elif sign and name in switches and value.lower() in ("true", "t", "1", "false", "f", "0"):
+            words += [name] if value.lower() in ("true", "t", "1") else []
+        else:
+            words.append(word)
+    return original(ctx, words)
 
 
 def _enter(session: Session, original: Any, ctx: Any) -> Any:

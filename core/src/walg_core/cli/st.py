@@ -182,7 +182,9 @@ def _open(context: Context, storage: Storage, key: str, *, decrypt: bool, decomp
     if not decompress:
         return reader
     extension = os.path.splitext(key)[1][1:]
-    compressor = context.catalog.by_extension(extension) if extension else None
+    if not extension:
+        return reader
+    compressor = context.catalog.by_extension(extension)
     if compressor is None:
         log.warning(f"decompressor for extension '{extension}' was not found (file: {key}), the bytes stay as they are")
         return reader

@@ -4,6 +4,7 @@ Not the standard `logging` module: importing that costs 10-20 ms in every cold `
 forwards libraries' records here (`walg_core.observe.bridge`).
 """
 
+import os
 import sys
 import time
 
@@ -46,7 +47,8 @@ def configure(level: str = NORMAL, destination: str = "", form: str = "text", pr
     _State.stream = None
     if destination and destination != "stderr":
         try:
-            _State.stream = open(destination, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            fd = os.open(destination, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            _State.stream = open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise ConfigError(f"WALG_LOG_DESTINATION: cannot open {destination}: {error.strerror}") from error
 

@@ -46,6 +46,7 @@ def mistakes(config: Config, catalog: Catalog, engine: str, *, environment_names
     ]
     found += _unknown(config, catalog, environment_names=environment_names)
     found += _storages(config, catalog)
+    found += _failover(config, catalog)
     found += _codecs(config, catalog)
     found += _web_server(config)
     if engine:
@@ -83,6 +84,29 @@ def _storages(config: Config, catalog: Catalog) -> Iterator[Mistake]:
         yield Mistake("", "", "no storage is configured: set one of WALG_FILE_PREFIX, WALG_S3_PREFIX, ...")
     if len(asked) > 1:
         yield Mistake(" and ".join(asked), "", "several storages are configured; only the first of them is used")
+
+
+def _failover(config: Config, catalog: Catalog) -> Iterator[Mistake]:
+    """The names inside `WALG_FAILOVER_STORAGES`: each storage is a map of storage settings with a prefix."""
+    try:
+        storages = config.get("WALG_FAILOVER_STORAGES") or {}
+    except WalgError:
+        return
+    settings = [setting for kind in catalog.storages.values() for setting in kind.settings]
+    prefixes = {
+        name for kind in catalog.storages.values() for s in kind.settings if s.name == kind.prefix for name in s.names
+    }
+    prefixes |= {f"{brand}_{kind}_PREFIX" for brand in ("WALG", "WALE") for kind in KNOWN_STORAGES}
+    for storage, inner in storages.items():
+        where = f"WALG_FAILOVER_STORAGES: {storage}"
+        if not isinstance(inner, dict):
+            yield Mistake(where, "", "expected a map of settings")
+            continue
+        names = {str(name).upper() for name in inner}
+        if not names & prefixes:
+            yield Mistake(where, "", "has no storage prefix, as WALG_S3_PREFIX")
+        for name, meant in unknown_names(sorted(names - prefixes), settings).items():
+            yield Mistake(f"{where}: {name}", "", _unknown_text(meant))
 
 
 def _codecs(config: Config, catalog: Catalog) -> Iterator[Mistake]:

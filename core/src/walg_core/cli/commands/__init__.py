@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import typer
-
-from walg_core.declarations import load
 
 
 def register(app: typer.Typer) -> None:
     """Add core's commands, except those whose names an engine uses itself."""
+    from walg_core.cli import st
     from walg_core.cli.commands import completion, configuration, doctor, flags, help_command, plugins_command
 
     taken = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
@@ -25,5 +22,5 @@ def register(app: typer.Typer) -> None:
             app.command(name)(function)
     if "config" not in taken:
         app.add_typer(configuration.app, name="config")
-    if "st" not in taken and importlib.util.find_spec("walg_core.cli.st"):
-        app.add_typer(load("walg_core.cli.st:app"), name="st")
+    if "st" not in taken:
+        app.add_typer(st.app, name="st")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 import typer
@@ -48,14 +48,22 @@ def _checks(context: Context) -> Iterator[Check]:
     yield _attempt("compression", lambda: f"{context.compressor().name} is used for new objects")
     yield _attempt("encryption", lambda: _crypter(context))
     yield _attempt("storage", lambda: _storage(context))
-    for found in hooks.call(context.catalog, "walg_health_checks", context=context):
-        yield from found or ()
+    for ask in hooks.implementations(context.catalog, "walg_health_checks"):
+        yield from _own_checks(ask, context)
 
 
-def _attempt(name: str, action: object) -> Check:
-    assert callable(action)
+def _own_checks(ask: Callable[..., Iterable[Check] | None], context: Context) -> list[Check]:
     try:
-        return Check(name, "ok", str(action()))
+        return list(ask(context=context) or ())
+    except WalgError as error:
+        return [Check("a plugin's checks", "failed", str(error), error.hint or "")]
+    except Exception as error:
+        return [Check("a plugin's checks", "failed", f"{type(error).__name__}: {error}")]
+
+
+def _attempt(name: str, action: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", action())
     except WalgError as error:
         return Check(name, "failed", str(error), error.hint or "")
     except (OSError, ImportError) as error:
