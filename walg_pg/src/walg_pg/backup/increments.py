@@ -84,6 +84,10 @@ class Incrementer:
         size = found.stat.st_size
         return found.relation is not None and size > 0 and size % self.page == 0
 
+    def content(self, found: Found, fd: int, blocks: Blocks) -> IncrementContent:
+        """The increment of these pages."""
+        return IncrementContent(self._files, fd, found.path, found.stat.st_size, blocks, self.page)
+
     def blocks(self, found: Found, fd: int) -> Blocks | None:
         """The page numbers within the file; None when the file must be stored whole."""
         size = found.stat.st_size

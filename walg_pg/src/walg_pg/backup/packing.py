@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from walg_core.backups import times
 from walg_core.observe import log
 
-from walg_pg.backup.base import Base
 from walg_pg.backup.contents import DataFiles, FileContent
-from walg_pg.backup.increments import IncrementContent, Incrementer
 from walg_pg.backup.parts import Content, Packed
-from walg_pg.backup.verification import Verification
 from walg_pg.backup.walk import Found, Headers
 from walg_pg.sentinel import FileEntry
+
+if TYPE_CHECKING:
+    # Deltas and verification need numpy, which takes a tenth of a second to import; a plain full backup does not.
+    from walg_pg.backup.base import Base
+    from walg_pg.backup.increments import Incrementer
+    from walg_pg.backup.verification import Verification
 
 
 class Packer:
@@ -58,8 +62,7 @@ class Packer:
         if self._incrementer and self._base and found.name in self._base.files and self._incrementer.is_paged(found):
             blocks = self._incrementer.blocks(found, fd)
             if blocks is not None:
-                page = self._incrementer.page
-                increment = IncrementContent(self.files, fd, found.path, size, blocks, page)
+                increment = self._incrementer.content(found, fd, blocks)
                 return (verification.increment(increment, found, fd) if verification else increment), True
         whole = FileContent(self.files, fd, found.path, size)
         return (verification.whole(whole, found, fd) if verification else whole), False

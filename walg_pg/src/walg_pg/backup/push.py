@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from walg_core import hooks
 from walg_core.backups import times
@@ -18,17 +19,19 @@ from walg_core.storage.api import Storage
 from walg_core.storage.layers.limit import disk_bucket
 
 from walg_pg import names
-from walg_pg.backup import base, changes, finish, mode, parts, special
+from walg_pg.backup import base, finish, mode, parts, special
 from walg_pg.backup.contents import DataFiles
 from walg_pg.backup.databases import EarlyCollection
-from walg_pg.backup.increments import Incrementer
 from walg_pg.backup.options import PushOptions
 from walg_pg.backup.packing import Packer
-from walg_pg.backup.verification import Verification
 from walg_pg.backup.walk import Walk
 from walg_pg.lsn import format_lsn, segment_name
 from walg_pg.sentinel import FilesMetadata, Sentinel
 from walg_pg.server import Server
+
+if TYPE_CHECKING:
+    from walg_pg.backup.increments import Incrementer
+    from walg_pg.backup.verification import Verification
 
 
 class LocalPush:
@@ -140,18 +143,25 @@ class LocalPush:
 
     def _packer(self) -> Packer:
         files = self._data_files()
-        page = self.config.get("WALG_PG_BLOCK_SIZE")
-        incrementer = None
-        if self.base:
-            blocks = changes.block_map(self.context, self.storage, self.server, self.facts, self.base, self.begun.lsn)
-            incrementer = Incrementer(files, page, self.base.lsn, blocks)
-        self.verification = None
-        if self.options.verify:
-            if self.server.value("show data_checksums") == "on":
-                self.verification = Verification(files, page, self.begun.lsn, self.options.store_all_corrupt)
-            else:
-                log.warning("the cluster has no data checksums: pages are not verified")
-        return Packer(files, self.base, incrementer, self.verification)
+        self.verification = self._verification(files) if self.options.verify else None
+        return Packer(files, self.base, self._incrementer(files) if self.base else None, self.verification)
+
+    def _incrementer(self, files: DataFiles) -> Incrementer:
+        from walg_pg.backup.changes import block_map
+        from walg_pg.backup.increments import Incrementer
+
+        assert self.base is not None
+        blocks = block_map(self.context, self.storage, self.server, self.facts, self.base, self.begun.lsn)
+        return Incrementer(files, self.config.get("WALG_PG_BLOCK_SIZE"), self.base.lsn, blocks)
+
+    def _verification(self, files: DataFiles) -> Verification | None:
+        from walg_pg.backup.verification import Verification
+
+        if self.server.value("show data_checksums") == "on":
+            page = self.config.get("WALG_PG_BLOCK_SIZE")
+            return Verification(files, page, self.begun.lsn, self.options.store_all_corrupt)
+        log.warning("the cluster has no data checksums: pages are not verified")
+        return None
 
     def _workers(self) -> int:
         count: int = self.config.get("WALG_UPLOAD_DISK_CONCURRENCY")
