@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from walg_core.context import Context
     from walg_core.storage.api import Storage
 
+    from walg_pg.journal.recorder import Recorder
+
 SPOOL_LIMIT = 64 << 20
 """Files up to this size (bytes) are packed in memory first, so that a failed request can be sent again whole."""
 
@@ -93,6 +95,16 @@ class Pusher:
         data = context.config.get("PGDATA")
         control = place.read_control(data) if data and self.check_header else None
         self.system = control[0] if control else None
+        self.recorder = self._recorder() if context.config.get("WALG_USE_WAL_DELTA") else None
+
+    def _recorder(self) -> "Recorder | None":
+        if self.local is None:
+            log.warning("WALG_USE_WAL_DELTA needs PGDATA to keep unfinished deltas; nothing is recorded")
+            return None
+        from walg_pg.journal.recorder import Recorder
+
+        page_size: int = self.context.config.get("WALG_PG_WAL_PAGE_SIZE")
+        return Recorder(place.data_folder(self.local), self.segment_size, page_size)
 
     def upload(self, name: str) -> None:
         """Store the file; on return it is durable. Raises AlreadyArchived, IntegrityError, any StorageError."""
@@ -104,6 +116,8 @@ class Pusher:
             return
         stored = self._store(name, source, prevent)
         log.info(f"FILE PATH: {stored}")
+        if self.recorder:
+            self.recorder.record(path)
 
     def _open(self, path: str, name: str) -> FileReader:
         try:
@@ -203,6 +217,8 @@ def push(context: "Context", path: str, target: str = "") -> None:
             _push_metadata(pusher, path)
     finally:
         background.stop()
+    if pusher.recorder:
+        pusher.recorder.flush(context, pusher.wal)
 
 
 def _push_metadata(pusher: Pusher, path: str) -> None:
