@@ -59,7 +59,7 @@ def wal_g() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str, check: bool = True, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("WALG_", "PG"))}
         done = subprocess.run(
-            [sys.executable, "-m", "walg_core", *arguments],
+            [sys.executable, "-m", "walg_core", "pg", *arguments],
             env={**environment, "TZ": "UTC", **settings},
             capture_output=True,
             text=True,

@@ -40,7 +40,7 @@ def recovered(data: Path, settings: dict[str, str], archive: Path) -> str:
         pytest.skip(str(error))
     (data / "recovery.signal").touch()
     environment = {"WALG_FILE_PREFIX": str(archive), "PGDATA": str(data), **settings}
-    fetch = f'{sys.executable} -m walg_core wal-fetch "%f" "%p"'
+    fetch = f'{sys.executable} -m walg_core pg wal-fetch "%f" "%p"'
     cluster = Cluster(
         data,
         binaries=binaries,

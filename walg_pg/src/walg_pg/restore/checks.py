@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING
 
 from walg_core.errors import IntegrityError
@@ -86,8 +85,3 @@ def _check_label(root: Destination, link: Link) -> None:
             f"backup_label starts at {format_lsn(found)}, but backup {link.name} at {format_lsn(start)}: "
             "the part belongs to another backup"
         )
-
-
-def is_directory(found: object) -> bool:
-    """Whether a stat result is a directory's."""
-    return stat.S_ISDIR(getattr(found, "st_mode", 0))

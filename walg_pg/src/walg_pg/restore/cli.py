@@ -28,22 +28,42 @@ def backup_fetch(
         str, typer.Option(help="databases and tables to restore: db, db/table, db/schema.table")
     ] = "",
     target_storage: Annotated[str, typer.Option(help="the storage to read from")] = "",
+    target_time: Annotated[str, typer.Option(help="recover to this time (UTC unless it names a zone)")] = "",
+    target_lsn: Annotated[str, typer.Option(help="recover to this position, X/Y")] = "",
+    target_name: Annotated[str, typer.Option(help="recover to this restore point")] = "",
+    target_xid: Annotated[str, typer.Option(help="recover to this transaction")] = "",
+    target_timeline: Annotated[str, typer.Option(help="recover along this timeline: a number, latest, current")] = "",
+    target_action: Annotated[str, typer.Option(help="then: pause, promote or shutdown")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, write nothing")] = False,
+    json: Annotated[bool, typer.Option("--json", help="the plan as JSON")] = False,
 ) -> None:
-    """Restore a base backup into a directory."""
-    from walg_pg.restore.command import Options, fetch
+    """Restore a base backup into a directory.
+
+    With a --target option the newest backup that reaches it is taken, and the recovery settings are written.
+    """
+    from walg_pg.restore.command import Options, fetch, prepare
+    from walg_pg.restore.recovery import Target
 
     context: Context = ctx.obj
-    fetch(
-        context,
-        Options(
-            destination=destination,
-            name=name,
-            mask=mask,
-            restore_spec=restore_spec,
-            reverse_unpack=reverse_unpack,
-            skip_redundant_tars=skip_redundant_tars,
-            target_user_data=target_user_data,
-            restore_only=restore_only,
-            target_storage=target_storage,
-        ),
+    options = Options(
+        destination=destination,
+        name=name,
+        mask=mask,
+        restore_spec=restore_spec,
+        reverse_unpack=reverse_unpack,
+        skip_redundant_tars=skip_redundant_tars,
+        target_user_data=target_user_data,
+        restore_only=restore_only,
+        target_storage=target_storage,
+        target=Target(target_time, target_lsn, target_name, target_xid, target_timeline, target_action),
+        config_file=context.config.file_name,
     )
+    if not dry_run:
+        fetch(context, options)
+        return
+    from walg_core.backups.gojson import dumps
+
+    from walg_pg.restore.preview import as_text, report
+
+    found = report(context, prepare(context, options))
+    typer.echo(dumps(found, indent=4).decode() if json else as_text(found))

@@ -19,6 +19,7 @@ from walg_pg.restore.stamps import rounded_seconds
 
 if TYPE_CHECKING:
     from walg_core.context import Context
+    from walg_core.observe.progress import Tracker
     from walg_core.pipeline.untar import Archive, Member
     from walg_core.storage.api import ObjectInfo
 
@@ -36,11 +37,14 @@ class Progress:
         self.reopened = 0
         self.skipped: set[str] = set()
         self.cancelled = threading.Event()
+        self.tracker: Tracker | None = None
 
     def add(self, count: int, files: int = 0) -> None:
         with self._lock:
             self.bytes += count
             self.files += files
+        if self.tracker is not None:
+            self.tracker.advance(count)
 
 
 class Extractor:

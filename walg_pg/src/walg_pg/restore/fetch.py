@@ -7,7 +7,6 @@ the end, because `global/pg_control` is written last, after everything else has 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING
 from walg_core.errors import IntegrityError, NoSpace
 from walg_core.io.destination import Destination, components
 from walg_core.observe import log
+from walg_core.observe.progress import track
 
 from walg_pg.restore import checks, tablespaces
-from walg_pg.restore.chain import PG_CONTROL, Link, bare, choose_files, load_chain
+from walg_pg.restore.chain import PG_CONTROL, Link, choose_files, load_chain
 from walg_pg.restore.extract import Extractor, Progress
+from walg_pg.restore.recovery import write_settings
 from walg_pg.restore.state import State, fingerprint
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Request:
     restore_spec: tablespaces.Spec | None = None
     skip_redundant: bool = False
     select_from: Callable[[Link], Callable[[str], bool] | None] | None = None
+    recovery: dict[str, str] = field(default_factory=dict)
+    """Recovery settings to write into the cluster, with the signal file; empty: none."""
 
 
 @dataclass(slots=True)
@@ -139,13 +142,13 @@ class Restore:
                 log.info(f"an interrupted restore goes on: {len(state.done)} parts are done already")
             self._check_space(root, state)
             tablespaces.prepare(plan_.layout, root, fsync=self._fsync)
-            try:
-                for link, parts in plan_.steps:
-                    self._step(root, state, link, parts)
-            finally:
-                if not self.progress.cancelled.is_set():
+            with track(plan_.needed_space or None, "restored") as self.progress.tracker:
+                try:
+                    for link, parts in plan_.steps:
+                        self._step(root, state, link, parts)
+                finally:
                     state.checkpoint()
-            self._complete(root, state)
+                self._complete(root, state)
 
     def _interrupted(self) -> bool:
         from walg_pg.restore.state import STATE_NAME
@@ -234,6 +237,8 @@ class Restore:
             checks.belongs(root, newest, self._control)
         if not self._root_mode_seen and root.created:
             root.make_dir((), 0o700)
+        if plan_.request.recovery:
+            write_settings(root, newest.sentinel.pg_version, plan_.request.recovery)
         root.finish()
         if self._control is not None:
             root.write_file(components(PG_CONTROL), self._control, 0o600)
@@ -243,11 +248,3 @@ class Restore:
 def _workers(configured: int, explicit: bool) -> int:
     """Parallel parts: as configured; by default not many more than there are processors (each holds buffers)."""
     return configured if explicit else min(configured, max(4, 2 * (os.cpu_count() or 1)))
-
-
-def mode_of(found: os.stat_result) -> str:
-    """The kind of an entry in words."""
-    return "directory" if stat.S_ISDIR(found.st_mode) else "file" if stat.S_ISREG(found.st_mode) else "other"
-
-
-__all__ = ["Plan", "Request", "Restore", "bare", "plan"]
