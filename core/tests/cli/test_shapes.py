@@ -60,7 +60,7 @@ def test_version_line(machine, two_engines, flag) -> None:
     assert fields[-1] == "FakeDB, OtherDB"
     assert len(fields) == 4
     own = two_engines.run(flag, engine="fakedb").stdout.rstrip("\n").split("\t")
-    assert own[0].startswith("wal-g-fakedb version ")
+    assert own[0].startswith("wal-g version ")
     assert own[-1] == "FakeDB"
     assert two_engines.run("hello", "-v", engine="fakedb").stdout.rstrip().endswith("v=True")
 

@@ -32,7 +32,7 @@ def run_application(session: Session) -> int:
     if session.arguments[:1] in (["--version"], ["-v"]):
         from walg_core.cli.commands.version import version_line
 
-        typer.echo(version_line(session, prog))
+        typer.echo(version_line(session))
         return 0
     command = typer.main.get_command(build(session))
     _wrap(command, session, ())
@@ -184,7 +184,7 @@ def _invoke(session: Session, path: tuple[str, ...], original: Any, ctx: Any) ->
         return original(ctx)
     ctx.obj = session.start()
     bridge.install()
-    if path[0] not in _WITHOUT_STORAGE:
+    if path[0] not in _WITHOUT_STORAGE and path[-1] != "copy":
         session.require()
     config = session.config
     with ExitStack() as around:

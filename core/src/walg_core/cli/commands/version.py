@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from walg_core.cli.session import Session
 
 
-def version_line(session: Session, prog: str) -> str:
-    """`USE version VERSION<TAB>GITREV<TAB>BUILDDATE<TAB>DBNAME` (spec/config.md 11).
+def version_line(session: Session) -> str:
+    """`wal-g version VERSION<TAB>GITREV<TAB>BUILDDATE<TAB>DBNAME` (spec/config.md 11), for every script.
 
     The revision is known when pip installed from a repository; the date is that of the installation.
     """
@@ -22,8 +22,8 @@ def version_line(session: Session, prog: str) -> str:
     try:
         found = distribution("walg-core")
     except PackageNotFoundError:
-        return f"{prog} version devel\t-\t-\t{', '.join(titles)}"
-    return f"{prog} version {found.version}\t{_revision(found)}\t{_installed(found)}\t{', '.join(titles)}"
+        return f"wal-g version devel\t-\t-\t{', '.join(titles)}"
+    return f"wal-g version {found.version}\t{_revision(found)}\t{_installed(found)}\t{', '.join(titles)}"
 
 
 def _revision(found: Distribution) -> str:
