@@ -98,8 +98,11 @@ class BackupMode:
         segment, lsn, recovery = self.server.row(query, label)
         return Started(parse_lsn(lsn), "" if recovery else segment)
 
-    def stop(self, timeout_ms: int = 0) -> Stopped:
-        """End backup mode; the server waits until its WAL is archived, at most `timeout_ms` (0: without limit)."""
+    def stop(self, timeout_ms: int = 0, *, wait: bool = True) -> Stopped:
+        """End backup mode; the server waits until its WAL is archived, at most `timeout_ms` (0: without limit).
+
+        With `wait` False (from PostgreSQL 10 on) it does not, and the caller does.
+        """
         version = self.server.version
         if not self.server.alive:
             raise ServerGone(
@@ -108,12 +111,14 @@ class BackupMode:
             )
         self.server.execute(f"begin; set local statement_timeout = {int(timeout_ms)}")
         if version >= 150000:
-            query = "select lsn::text, labelfile, spcmapfile from pg_backup_stop()"
+            query = "select lsn::text, labelfile, spcmapfile from pg_backup_stop($1)"
+        elif version >= 100000:
+            query = "select lsn::text, labelfile, spcmapfile from pg_stop_backup(false, $1)"
         elif version >= 90600:
             query = "select lsn::text, labelfile, spcmapfile from pg_stop_backup(false)"
         else:
             query = "select lsn::text, null, null from pg_stop_backup() lsn"
-        lsn, label, tablespace_map = self.server.row(query)
+        lsn, label, tablespace_map = self.server.row(query, *([wait] if version >= 100000 else []))
         self.active = False
         self.server.execute("commit")
         return Stopped(parse_lsn(lsn), label, tablespace_map)
@@ -152,18 +157,19 @@ def _set_label_aside(data_directory: str) -> None:
         log.error(f"{label} could not be renamed ({error.strerror}); remove it before the server is started again")
 
 
-def check_archiving(server: Server, in_recovery: bool) -> None:
-    """Warn when WAL is not archived. Not asked of a standby."""
+def check_archiving(server: Server, in_recovery: bool) -> bool:
+    """Whether this server archives its WAL; a warning when not. Not asked of a standby (False)."""
     if in_recovery:
-        return
+        return False
     mode = server.value("show archive_mode")
     if mode not in ("on", "always"):
         log.warning(f"archive_mode is {mode}: without archived WAL this backup can only be restored to its own end")
-        return
+        return False
     command = server.value("show archive_command")
     library = server.value("select current_setting('archive_library', true)") or ""
     if not library and command in ("", "(disabled)"):
         log.warning("archive_command is empty: WAL is not archived, and backup-push will wait for it at the end")
+    return True
 
 
 class AliveCheck:

@@ -20,6 +20,7 @@ from walg_core.storage.layers.limit import disk_bucket
 
 from walg_pg import names
 from walg_pg.backup import base, finish, mode, parts, special
+from walg_pg.backup.archive_wait import backup_history_name, wait_archived
 from walg_pg.backup.contents import DataFiles
 from walg_pg.backup.databases import EarlyCollection
 from walg_pg.backup.options import PushOptions
@@ -89,7 +90,7 @@ class LocalPush:
             base.check_position(self.base, self.begun.lsn)
             name = names.delta_name(segment, self.base.name)
         log.info(f"Started backup with name {name} at LSN {format_lsn(self.begun.lsn)}")
-        mode.check_archiving(self.server, self.facts.in_recovery)
+        self.archiving = mode.check_archiving(self.server, self.facts.in_recovery)
         finish.prepare_place(self.storage, name, self.folder)
         names_of_databases = self._collect_names()
         self._pack(name)
@@ -172,12 +173,20 @@ class LocalPush:
         return DataFiles(disk_bucket(self.context), direct)
 
     def _stop(self) -> mode.Stopped:
+        """Leave backup mode; on return all WAL that the backup needs is archived, where anything is archived."""
         timeout = self.config.get("WALG_STOP_BACKUP_TIMEOUT") or 0
         self.compressed = self.ledger.compressed
-        self.alive.end()
         self.alive.check()
-        log.info("Calling the stop function; the server waits until its WAL is archived")
-        return self.mode.stop(int(timeout * 1000))
+        log.info("Calling the stop function")
+        wal = f"{self.directory}/pg_wal"
+        own_wait = self.archiving and self.facts.version >= 100000 and os.path.isdir(f"{wal}/archive_status")
+        stopped = self.mode.stop(int(timeout * 1000), wait=not own_wait)
+        if own_wait:
+            last = segment_name(self.facts.timeline, (stopped.lsn - 1) // self.segment_size, self.segment_size)
+            history = backup_history_name(self.facts.timeline, self.begun.lsn, self.segment_size)
+            wait_archived(wal, [last, history], timeout, self.alive.check)
+        self.alive.end()
+        return stopped
 
     def _check_timeline(self) -> None:
         """On a standby a promotion during the backup makes it worthless."""
