@@ -141,15 +141,18 @@ def copy_backups(
     destination_file: str,
     name: str,
     *,
-    depth_of: Callable[[BackupObject], int] = lambda _: 0,
+    depths_of: Callable[[Storage], Callable[[BackupObject], int]] = lambda _: lambda _: 0,
 ) -> int:
-    """The `copy` command: `name` is a backup, `LATEST`, or "" for all. Returns the number of objects copied."""
+    """The `copy` command: `name` is a backup, `LATEST`, or "" for all. Returns the number of objects copied.
+
+    `depths_of` gives for the source the depth of each backup in its chain of increments.
+    """
     source = open_side(context, source_file, "--from")
     try:
         destination = open_side(context, destination_file, "--to")
         try:
             backups = choose(source, name)
-            return execute(source, destination, entries(source, backups, depth_of=depth_of))
+            return execute(source, destination, entries(source, backups, depth_of=depths_of(source)))
         finally:
             destination.close()
     finally:

@@ -1,0 +1,1 @@
+"""FoundationDB for wal-g."""
