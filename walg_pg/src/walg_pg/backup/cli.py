@@ -42,8 +42,8 @@ def backup_push(
         bool, typer.Option("--without-files-metadata", help="Write no file list (a full backup, restored whole only).")
     ] = False,
     target_storage: Annotated[str, typer.Option(help="Write to this storage (`default`: the primary).")] = "",
-) -> None:
-    """Back up the cluster."""
+) -> int:
+    """Back up the cluster: its files on this host, or without DB_DIRECTORY through the server from anywhere."""
     context: Context = ctx.obj
     config = context.config
     options = PushOptions(
@@ -60,6 +60,14 @@ def backup_push(
         target_storage=target_storage,
     )
     settle(options)
+    if options.directory is None:
+        from walg_pg.backup.remote import RemotePush
+
+        RemotePush(context, options).run()
+        return 0
     from walg_pg.backup.push import LocalPush
 
-    LocalPush(context, options).run()
+    push = LocalPush(context, options)
+    push.run()
+    found = push.verification.corrupt if push.verification else 0
+    return int(config.get("WALG_VERIFY_EXIT_CODE")) if found else 0

@@ -47,6 +47,7 @@ class LocalPush:
         self.folder = names.BACKUPS
         self.abort = parts.Abort()
         self.threads: list[threading.Thread] = []
+        self.verification: Verification | None = None
 
     def run(self) -> str:
         """Make the backup; returns its name. Raises WalgError; the server is out of backup mode then."""
