@@ -46,7 +46,12 @@ class Base:
     def unchanged(self, name: str, mtime: int) -> bool:
         """Whether the base has the file with exactly this modification time (nanoseconds)."""
         entry = self.files.get(name)
-        return entry is not None and bool(entry.mtime) and times.parse(entry.mtime) == mtime
+        return entry is not None and same_time(entry, mtime)
+
+
+def same_time(entry: FileEntry, mtime: int) -> bool:
+    """Whether a recorded modification time is exactly `mtime` (nanoseconds)."""
+    return bool(entry.mtime) and times.parse(entry.mtime) == mtime
 
 
 def choose(context: Context, storage: Storage, options: PushOptions, facts: ServerFacts) -> Base | None:

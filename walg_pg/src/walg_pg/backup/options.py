@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from walg_core.backups.gojson import user_data
 from walg_core.context import Context
 from walg_core.errors import UsageError
 from walg_core.settings.config import Config
@@ -57,9 +58,9 @@ def settle(options: PushOptions) -> None:
 def user_data_of(context: Context, text: str) -> Any:
     """`--add-user-data`, or `WALG_SENTINEL_USER_DATA`. Raises UsageError when it is not JSON."""
     if not text:
-        return context.config.get("WALG_SENTINEL_USER_DATA")
+        return user_data(context.config.get("WALG_SENTINEL_USER_DATA"))
     try:
-        return json.loads(text)
+        return user_data(json.loads(text))
     except ValueError as error:
         raise UsageError(
             f"--add-user-data is not valid JSON: {error}", hint="a text needs quotes: '\"text\"'"

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from walg_core import hooks
@@ -19,13 +19,14 @@ from walg_core.storage.api import Storage
 from walg_core.storage.layers.limit import disk_bucket
 
 from walg_pg import names
-from walg_pg.backup import base, finish, mode, parts, special
+from walg_pg.backup import base, composers, finish, mode, parts, special
 from walg_pg.backup.archive_wait import backup_history_name, wait_archived
+from walg_pg.backup.composers import Dealer, Group
 from walg_pg.backup.contents import DataFiles
 from walg_pg.backup.databases import EarlyCollection
 from walg_pg.backup.options import PushOptions
 from walg_pg.backup.packing import Packer
-from walg_pg.backup.walk import Walk
+from walg_pg.backup.walk import Found, Walk
 from walg_pg.lsn import format_lsn, segment_name
 from walg_pg.sentinel import FilesMetadata, Sentinel
 from walg_pg.server import Server
@@ -126,22 +127,33 @@ class LocalPush:
         self.uploader = parts.Uploader(self.context, self.storage, prefix, self.ledger, self.abort)
         packer = self._packer()
         self.walk = Walk(self.directory)
-        shared = parts.Shared(self.walk)
         threshold = self.config.get("WALG_TAR_SIZE_THRESHOLD")
+        groups = self._groups(packer, threshold)
         with progress.track(None, "backup") as tracker:
 
-            def streams() -> Iterator[parts.TarStream]:
-                ended = False
-                while not ended:
-                    stream = parts.TarStream(shared.take, packer.pack, self.ledger, self.abort, threshold, tracker)
-                    yield stream
-                    ended = stream.exhausted
+            def make(take: Callable[[], Found | None]) -> parts.TarStream:
+                return parts.TarStream(take, packer.pack, self.ledger, self.abort, threshold, tracker)
 
-            self.threads = parts.fill(self.uploader, streams, self._workers())
+            dealer = Dealer(groups, make)
+            self.threads = parts.fill(self.uploader, dealer.streams, self._workers())
             parts.wait(self.threads, self.abort, self.alive.check)
         special.store_control(self.uploader, packer, self.walk.control)
         if self.verification:
             self.verification.report()
+
+    def _groups(self, packer: Packer, threshold: int) -> Iterable[Group]:
+        """The entries as the composer deals them out; all but the regular one look at every file first."""
+        composer = self.options.composer
+        if composer == "database":
+            return composers.by_database(self.walk)
+        if composer == "rating":
+            entries = list(self.walk)
+            packer.ratings = composers.rate(entries, self.base.files if self.base else {})
+            return composers.by_rating(entries, packer.ratings, threshold)
+        if composer == "copy":
+            copier = composers.Copier(self.storage, self.ledger, self.uploader)
+            return [copier.reuse(self.walk, base.same_time)]
+        return [self.walk]
 
     def _packer(self) -> Packer:
         files = self._data_files()
