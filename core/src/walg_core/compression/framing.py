@@ -17,12 +17,25 @@ def full_pieces(source: Reader, size: int) -> "Iterator[bytes]":
 
 
 class Stage(IterReader):
-    """A reader over the pieces that a stage makes of `source`; closing it closes `source` too."""
+    """A reader over the pieces that a stage makes of `source`; closing it closes `source` too.
 
-    __slots__ = ()
+    After a failure every further read fails the same way: a broken stream never looks like one that has ended.
+    """
+
+    __slots__ = ("_failure",)
 
     def __init__(self, pieces: "Iterator[bytes]", source: Reader) -> None:
         super().__init__(pieces, source.close)
+        self._failure: BaseException | None = None
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return super().read(size)
+        except BaseException as error:
+            self._failure = error
+            raise
 
 
 class Input:

@@ -1,4 +1,4 @@
-"""The crypter contract (spec/compression-crypto.md 5). One object = one compressed stream inside one encrypted stream."""
+"""The crypter contract (spec/compression-crypto.md 5): one object is one compressed stream inside one encrypted one."""
 
 from walg_core.pipeline.reader import Reader
 

@@ -1,0 +1,1 @@
+"""Encryption with libsodium's secretstream."""
