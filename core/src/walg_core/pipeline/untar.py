@@ -250,6 +250,8 @@ class Archive:
         if b"\0" in name:
             raise self._bad("a member's name has a zero byte")
         link = values.get(b"linkpath") or header[157:257].partition(b"\0")[0]
+        if b"\0" in link:
+            raise self._bad("a link's target has a zero byte")
         if what != FILE:
             size = 0
         self._left, self._padding = size, -size % BLOCK
