@@ -18,6 +18,8 @@ def register(app: typer.Typer) -> None:
     app.command("wal-prefetch", hidden=True, help=PREFETCH)(wal_prefetch)
     app.command("wal-show", help=SHOW)(wal_show)
     app.command("wal-verify", help=VERIFY)(wal_verify)
+    app.command("wal-receive", help=RECEIVE)(wal_receive)
+    app.command("wal-restore", help=RESTORE)(wal_restore)
 
 
 PUSH = """Archive one WAL file, and those that wait behind it.
@@ -44,6 +46,16 @@ CHECKS are any of: integrity (every segment back to the oldest backup is there),
 cluster's timeline). Asks the server where it is, unless --timeline and --lsn say it.
 
 Example: wal-g wal-verify integrity timeline --json
+"""
+RECEIVE = """Archive WAL straight from the server's replication stream, through the slot WALG_SLOTNAME.
+
+Runs until it is stopped; a lost connection is opened again.
+
+Example: WALG_SLOTNAME=archive wal-g wal-receive
+"""
+RESTORE = """Fetch the WAL that pg_rewind needs into SOURCE_PGDATA, which parted from TARGET_PGDATA.
+
+Example: wal-g wal-restore /var/lib/postgresql/old-primary /var/lib/postgresql/new-primary
 """
 
 
@@ -99,3 +111,15 @@ def wal_verify(
         typer.echo(verify.as_text(integrity, on_timeline), nl=False)
     if strict and verify.FAILURE in [check.status for check in (integrity, on_timeline) if check]:
         raise typer.Exit(1)
+
+
+def wal_receive(ctx: typer.Context) -> None:
+    from walg_pg.journal.receive import Receiver
+
+    Receiver(ctx.obj).run()
+
+
+def wal_restore(ctx: typer.Context, target_pgdata: str, source_pgdata: str) -> None:
+    from walg_pg.journal.restore import restore
+
+    restore(ctx.obj, target_pgdata, source_pgdata)

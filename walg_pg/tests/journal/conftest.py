@@ -1,0 +1,79 @@
+"""wal-g as a command, a WAL directory with real segments, and the golden archives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from walg_core.compression.zstd import compressor as zstd
+from walg_core.pipeline.reader import BytesReader, read_all
+
+GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Callable[[str], Path]:
+    """A writable copy of a golden archive with its modification times."""
+
+    def prepare(name: str) -> Path:
+        source = GOLDEN / name
+        if not source.is_dir():
+            pytest.skip(f"no golden archives at {GOLDEN}")
+        target = tmp_path / name
+        shutil.copytree(source / "storage", target)
+        for key, stamp in json.loads((source / "mtimes.json").read_text()).items():
+            os.utime(target / key, ns=(stamp, stamp))
+        return target
+
+    return prepare
+
+
+@pytest.fixture(scope="session")
+def segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ten real segments of a golden archive, decompressed. Read only: copy before changing."""
+    source = GOLDEN / "pg18-zstd" / "storage" / "wal_005"
+    if not source.is_dir():
+        pytest.skip(f"no golden archives at {GOLDEN}")
+    target = tmp_path_factory.mktemp("segments")
+    for path in source.glob("*.zst"):
+        (target / path.stem).write_bytes(read_all(zstd.decompress(BytesReader(path.read_bytes()))))
+    return target
+
+
+@pytest.fixture
+def data(tmp_path: Path, segments: Path) -> Path:
+    """A PGDATA with `pg_wal` of real segments and an empty `archive_status`."""
+    wal = tmp_path / "data" / "pg_wal"
+    shutil.copytree(segments, wal)
+    (wal / "archive_status").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `wal-g pg …` over an archive in `tmp_path/archive`."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def call(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WALG_", "WALE_", "PG"))}
+        return subprocess.run(
+            [sys.executable, "-m", "walg_core", "pg", *arguments],
+            env={**inherited, "WALG_FILE_PREFIX": str(archive), "HOME": str(home), **settings},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    return call
