@@ -1,0 +1,1 @@
+"""etcd for wal-g."""

@@ -1,0 +1,3 @@
+"""etcd's write-ahead log in the archive."""
+
+FOLDER = "wal_005/"
