@@ -133,6 +133,10 @@ def check_locations(layout: Layout, destination: str) -> None:
 def prepare(layout: Layout, root: Destination, *, fsync: bool) -> None:
     """Open every location as a root of its own and let the members of the tablespace go there."""
     for each in layout.tablespaces:
+        if each.location.startswith(os.path.join(root.path, "")):
+            inside = components(os.path.relpath(each.location, root.path))
+            for depth in range(1, len(inside) + 1):
+                root.make_dir(inside[:depth], 0o700)
         root.mount(components(each.link), Destination(each.location, mode=0o700, fsync=fsync))
 
 
