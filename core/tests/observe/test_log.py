@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from walg_core.errors import ConfigError
 from walg_core.observe import bridge, log, progress, redact
+from walg_core.pipeline.reader import IterReader
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +181,49 @@ def test_quick_work_shows_nothing(monkeypatch) -> None:
     with progress.track(100, "work") as tracker:
         tracker.advance(100)
     assert terminal.getvalue() == ""
+
+
+class Seekable(io.BytesIO):
+    pass
+
+
+def test_readers_report_what_passes_and_replays_count_once() -> None:
+    tracker = progress.track(None)
+    reader = progress.tracked(Seekable(b"x" * 100), tracker)
+    assert reader.read(60) == b"x" * 60
+    reader.seek(0)  # type: ignore[attr-defined]
+    assert reader.tell() == 0  # type: ignore[attr-defined]
+    reader.read()
+    assert tracker.done == 100
+    plain = progress.tracked(IterReader([b"ab", b"c"]), tracker)
+    assert not hasattr(plain, "seek")
+    plain.read()
+    plain.close()
+    assert tracker.done == 102
+
+
+def test_an_inner_tracker_takes_the_place_of_the_outer(monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "_SILENCE", 0.01)
+    monkeypatch.setattr(progress, "_REFRESH", 0.01)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    def seen(text: str) -> bool:
+        for _ in range(500):
+            if text in terminal.getvalue():
+                return True
+            threading.Event().wait(0.01)
+        return False
+
+    with progress.track(None, "outer") as outer:
+        outer.transfers = True
+        outer.advance(1)
+        assert seen("outer: 1 B")
+        with progress.track(10, "inner") as inner:
+            inner.advance(5)
+            assert progress.transfers() is outer
+            assert seen("inner: 5 B of 10 B (50%)")
+        outer.advance(6)
+        assert seen("outer: 7 B")
+    assert progress.transfers() is None

@@ -13,7 +13,7 @@ import typer
 from walg_core.cli.failure import usage
 from walg_core.declarations import load
 from walg_core.errors import ConfigError
-from walg_core.observe import bridge, log
+from walg_core.observe import bridge, log, progress
 
 if TYPE_CHECKING:
     from walg_core.cli.session import Session
@@ -190,6 +190,10 @@ def _invoke(session: Session, path: tuple[str, ...], original: Any, ctx: Any) ->
     with ExitStack() as around:
         if any(config.is_set(name) for name in _WEB):
             around.enter_context(load("walg_core.observe.web:serving")(config))
+        if progress.visible(sys.stderr):
+            transferred = progress.track(None, "transferred")
+            transferred.transfers = True
+            around.enter_context(transferred)
         if config.is_set("PROFILE_SAMPLING_RATIO"):
             around.enter_context(load("walg_core.observe.profiling:profiled")(config))
         return original(ctx)

@@ -1,8 +1,9 @@
 """Progress on a terminal: bytes, rate, time left. Silent in pipes, in logs, and for what takes under two seconds.
 
-with progress.track(total, "backup") as tracker:
-    ...
-    tracker.advance(len(piece))     # from any thread
+`with progress.track(total, "backup") as tracker: ...`, and `tracker.advance(len(piece))` from any thread.
+
+On a terminal the command line opens a tracker of its own around every command, and the outermost storage layer feeds it
+with what is transferred; a tracker that a command opens takes its place meanwhile.
 """
 
 import sys
@@ -33,6 +34,8 @@ class Tracker:
         self._started = time.monotonic()
         self._marks = [(self._started, 0)]
         self._painter: _Painter | None = None
+        self.transfers = False
+        """Whether the storage layer feeds this tracker."""
 
     def advance(self, count: int) -> None:
         """`count` more bytes are done. Safe from every thread."""
@@ -58,8 +61,9 @@ class Tracker:
         return text
 
     def __enter__(self) -> "Self":
-        if visible(sys.stderr):
-            self._painter = _Painter(self, sys.stderr)
+        if not _stack and visible(sys.stderr):
+            self._painter = _Painter(sys.stderr)
+        _stack.append(self)
         return self
 
     def __exit__(
@@ -68,11 +72,28 @@ class Tracker:
         if self._painter:
             self._painter.close()
             self._painter = None
+        _stack.remove(self)
 
 
 def track(total: int | None = None, label: str = "") -> Tracker:
     """A context manager that shows the progress of `total` bytes while it is open."""
     return Tracker(total, label)
+
+
+_stack: list[Tracker] = []
+
+
+def transfers() -> Tracker | None:
+    """The tracker of everything that is transferred, where one is open: on a terminal, around a whole command."""
+    for tracker in _stack:
+        if tracker.transfers:
+            return tracker
+    return None
+
+
+def tracked(source: "Reader", tracker: Tracker) -> "TrackedReader":
+    """A reader that reports what passes; it can seek where the source can (a replayed upload is not counted twice)."""
+    return (_SeekableTrackedReader if hasattr(source, "seek") else TrackedReader)(source, tracker)
 
 
 class TrackedReader:
@@ -89,6 +110,18 @@ class TrackedReader:
 
     def close(self) -> None:
         self._source.close()
+
+
+class _SeekableTrackedReader(TrackedReader):
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        before = self.tell()
+        after: int = self._source.seek(offset, whence)  # type: ignore[attr-defined]
+        self._tracker.advance(min(after - before, 0))
+        return after
+
+    def tell(self) -> int:
+        place: int = self._source.tell()  # type: ignore[attr-defined]
+        return place
 
 
 def visible(stream: "TextIO") -> bool:
@@ -124,12 +157,11 @@ def clock(seconds: float) -> str:
 class _Painter:
     """Repaints one line of a terminal from a thread of its own; log lines push it down."""
 
-    def __init__(self, tracker: Tracker, stream: "TextIO") -> None:
+    def __init__(self, stream: "TextIO") -> None:
         import threading
 
         from walg_core.observe import log
 
-        self._tracker = tracker
         self._stream = stream
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -148,9 +180,12 @@ class _Painter:
     def _paint(self) -> None:
         import shutil
 
+        tracker = _stack[-1] if _stack else None
+        if tracker is None or not tracker.done:
+            return
         width = shutil.get_terminal_size().columns
         with self._lock:
-            self._put("\r\x1b[K" + self._tracker.line()[: max(width - 1, 10)])
+            self._put("\r\x1b[K" + tracker.line()[: max(width - 1, 10)])
             self._painted = True
 
     def clear(self) -> None:

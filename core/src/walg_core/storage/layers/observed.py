@@ -2,7 +2,7 @@
 
 import time
 
-from walg_core.observe import metrics
+from walg_core.observe import metrics, progress
 from walg_core.storage.api import Storage
 from walg_core.storage.layers.base import Layer
 
@@ -19,11 +19,18 @@ class ObservedStorage(Layer):
         super().__init__(inner)
         self._catalog = catalog
 
+    def open(self, key: str, offset: int = 0, length: int | None = None) -> "Reader":
+        reader = self.inner.open(key, offset, length)
+        tracker = progress.transfers()
+        return progress.tracked(reader, tracker) if tracker else reader
+
     def put(self, key: str, body: "Reader", size: int | None = None, if_absent: bool = False) -> int:
         metrics.uploaded_files.add()
         started = time.monotonic()
         try:
-            stored = self.inner.put(key, body, size, if_absent)
+            tracker = progress.transfers()
+            shown = progress.tracked(body, tracker) if tracker else body
+            stored = self.inner.put(key, shown, size, if_absent)
         except BaseException:
             metrics.uploaded_files_failed.add()
             raise
