@@ -97,6 +97,26 @@ def rename(source: str, target: str) -> None:
         sync_dir(_parent(source))
 
 
+def exchange(first: str, second: str) -> bool:
+    """Swap two existing files or directories atomically and durably; False where the system cannot (nothing changed)."""
+    import ctypes
+
+    try:
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, both = -100, 2
+    if swap(here, os.fsencode(first), here, os.fsencode(second), both):
+        number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            return False
+        raise OSError(number, os.strerror(number), first, None, second)
+    sync_dir(_parent(first))
+    if _parent(first) != _parent(second):
+        sync_dir(_parent(second))
+    return True
+
+
 def remove(path: str) -> None:
     """Delete a file durably; one that is missing is fine."""
     try:

@@ -60,7 +60,23 @@ def backup(
     split: Split | None = None,
     target: str = "",
 ) -> Pushed:
-    """Make one backup of what `open_source` gives and store its sentinel last.
+    """Make one backup of what `open_source` gives and store its sentinel last; see `backup_of`."""
+
+    def body(storage: Storage, folder: str) -> tuple[int, int]:
+        return store_stream(context, storage, folder, open_source(), split)
+
+    return backup_of(context, body, sentinel, prefix=prefix, target=target)
+
+
+def backup_of(
+    context: Context,
+    body: Callable[[Storage, str], tuple[int, int]],
+    sentinel: Callable[[Pushed], dict[str, Any]],
+    *,
+    prefix: str = "stream_",
+    target: str = "",
+) -> Pushed:
+    """Make one backup: `body` stores everything below the folder it gets and returns the plain and the stored size.
 
     On any failure there is no sentinel, and what was stored is removed again as far as the storage allows. Raises what
     the source raises (CommandFailed), StorageError, ConfigError.
@@ -70,8 +86,7 @@ def backup(
     start = times.now()
     name = new_name(storage, prefix)
     try:
-        source = open_source()
-        plain, stored = store_stream(context, storage, f"{FOLDER}{name}/", source, split)
+        plain, stored = body(storage, f"{FOLDER}{name}/")
         pushed = Pushed(name, start, times.now(), plain, stored)
         storage.put_bytes(sentinel_key(name), gojson.dumps(sentinel(pushed)))
     except BaseException:
