@@ -91,4 +91,4 @@ def test_metrics_are_told_after_success_and_failure_of_any_command(machine) -> N
         machine.environment["WALG_STATSD_ADDRESS"] = f"127.0.0.1:{listening.getsockname()[1]}"
         for words in (["hello"], ["leak", "error"], ["leak", "defect"], ["log-push", "x"], ["log-push", "seven"]):
             machine.run(*words)
-            assert listening.recv(65535).startswith(b"walg_uploader_uploaded_files_total:0|c\n"), words
+            assert listening.recv(65535).startswith(b"walg_s3_bytes_read:0|g\n"), words

@@ -44,13 +44,20 @@ def test_statsd_sends_everything_zeros_included(server) -> None:
     address = f"127.0.0.1:{server.getsockname()[1]}"
     statsd.send(config(WALG_STATSD_ADDRESS=address, WALG_STATSD_EXTRA_TAGS='{"env": "test", "n": 1}'))
     assert server.recv(65535).decode().split("\n") == [
-        "walg_uploader_uploaded_files_total,env=test,n=1:2|c",
-        "walg_uploader_uploaded_files_failed_total,env=test,n=1:0|c",
-        "walg_s3_bytes_written,env=test,n=1:0|g",
         "walg_s3_bytes_read,env=test,n=1:0|g",
+        "walg_s3_bytes_written,env=test,n=1:0|g",
         "walg_s3_upload_time,env=test,n=1:12|ms",
+        "walg_uploader_uploaded_files_failed_total,env=test,n=1:0|c",
+        "walg_uploader_uploaded_files_total,env=test,n=1:2|c",
         "walg_s3_response_,code=200,env=test,n=1:2|g",
     ]
+
+
+def test_names_of_tags_are_lowered_when_they_come_from_a_file(server) -> None:
+    address = f"127.0.0.1:{server.getsockname()[1]}"
+    file = {"WALG_STATSD_EXTRA_TAGS": {"Env": "Prod"}, "WALG_STATSD_ADDRESS": address}
+    statsd.send(Config(SETTINGS, file=file, file_name="/f"))
+    assert server.recv(65535).startswith(b"walg_s3_bytes_read,env=Prod:0|g\n")
 
 
 def test_datagrams_stay_below_the_limit() -> None:

@@ -38,7 +38,8 @@ s3_bytes_written = Metric("walg_s3_bytes_written", GAUGE, "bytes of successful P
 s3_bytes_read = Metric("walg_s3_bytes_read", GAUGE, "bytes of GET responses")
 s3_upload_time = Metric("walg_s3_upload_time", TIMING, "milliseconds that a WAL upload took")
 
-ALL = (uploaded_files, uploaded_files_failed, s3_bytes_written, s3_bytes_read, s3_upload_time)
+ALL = (s3_bytes_read, s3_bytes_written, s3_upload_time, uploaded_files_failed, uploaded_files)
+"""In the order in which they are sent: by name."""
 
 _responses: dict[int, Metric] = {}
 _responses_lock = allocate_lock()

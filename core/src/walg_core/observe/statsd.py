@@ -37,12 +37,19 @@ def datagrams(each_line: "Iterable[str]", limit: int = _DATAGRAM) -> "Iterator[b
         yield payload
 
 
+def _tags(config: "Config") -> dict[str, str]:
+    """The extra tags; like the original's, their names are in lower case when they come from a file."""
+    from_file = config.origin("WALG_STATSD_EXTRA_TAGS").startswith("file ")
+    given = (config.get("WALG_STATSD_EXTRA_TAGS") or {}).items()
+    return {str(name).lower() if from_file else str(name): str(value) for name, value in given}
+
+
 def send(config: "Config") -> None:
     """Send everything to `WALG_STATSD_ADDRESS`; a failure is only a warning."""
     address = config.get("WALG_STATSD_ADDRESS")
     host, sign, port = address.rpartition(":")
     try:
-        tags = {str(name): str(value) for name, value in (config.get("WALG_STATSD_EXTRA_TAGS") or {}).items()}
+        tags = _tags(config)
         if not sign:
             raise ValueError("expected host:port")
         family, kind, protocol, _, target = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
