@@ -73,7 +73,8 @@ def test_every_header_is_read_back_by_another_program(
     entry = tar.Entry(name.encode(), size, mode, uid, gid, owner.encode(), owner.encode(), mtime)
     header = tar.header(entry)
     assert len(header) % 512 == 0
-    found = tarfile.open(fileobj=io.BytesIO(header + tar.TRAILER), encoding="utf-8").next()
+    with tarfile.open(fileobj=io.BytesIO(header + tar.TRAILER), encoding="utf-8") as archive:
+        found = archive.next()
     assert found is not None
     assert (found.name, found.size, found.mode, found.uid, found.gid) == (name, size, mode, uid, gid)
     assert (int(found.mtime), found.uname, found.gname) == (mtime, owner, owner)
