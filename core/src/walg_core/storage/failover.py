@@ -150,7 +150,7 @@ class Group:
                 if storage is not None:
                     _try_out(storage, self.check_size if access == "rw" else None)
                     results.setdefault(member.key, True)
-            except StorageError as error:
+            except Exception as error:
                 kind = "read" if access == "ro" else "write"
                 if member.key not in results:
                     log.error(f"storage '{member.name}': {kind} check: {error}")

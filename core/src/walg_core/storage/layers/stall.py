@@ -7,6 +7,7 @@ The helpers are daemons: an abandoned one never keeps the process from ending.
 import queue
 import threading
 import time
+from itertools import islice
 
 from walg_core.errors import TransientError
 from walg_core.storage.api import ObjectInfo, Storage
@@ -148,7 +149,7 @@ class StallStorage(Layer):
 
 def _some(infos: "Iterator[ObjectInfo]") -> "Any":
     """The next few entries, `_END` when there are none."""
-    batch = [info for info, _ in zip(infos, range(256), strict=False)]
+    batch = list(islice(infos, 256))
     return batch or _END
 
 

@@ -107,13 +107,17 @@ class ListingCases:
         fixed = [f"fixed-{number:02d}" for number in range(10)]
         fill(storage, fixed)
         stop = threading.Event()
+        failures: list[Exception] = []
 
         def write() -> None:
             number = 0
-            while not stop.is_set():
-                storage.put_bytes(f"moving-{number % 5}/object", b"x" * 1000)
-                storage.delete([f"moving-{(number + 2) % 5}/object"])
-                number += 1
+            try:
+                while not stop.is_set():
+                    storage.put_bytes(f"moving-{number % 5}/object", b"x" * 1000)
+                    storage.delete([f"moving-{(number + 2) % 5}/object"])
+                    number += 1
+            except Exception as error:
+                failures.append(error)
 
         writer = threading.Thread(target=write)
         writer.start()
@@ -125,6 +129,7 @@ class ListingCases:
         finally:
             stop.set()
             writer.join()
+        true(not failures, f"writing while it is listed: {failures}")
 
     @case
     def test_list_refuses_bad_prefixes(self, storage: Storage) -> None:
