@@ -76,12 +76,21 @@ class Context:
     # Compression and encryption.
 
     def compressor(self) -> "Compressor":
-        """The configured compressor (`WALG_COMPRESSION_METHOD`)."""
+        """The configured compressor (`WALG_COMPRESSION_METHOD`).
+
+        Raises ConfigError for an unknown method, and when a setting of another method is set.
+        """
         name = self.config.get("WALG_COMPRESSION_METHOD")
         declaration = self.catalog.compressors.get(name)
         if declaration is None or not declaration.writable:
-            known = " ".join(sorted(n for n, c in self.catalog.compressors.items() if c.writable))
-            raise ConfigError(f"Unknown compression method: '{name}', supported methods are: [{known}]")
+            raise self.catalog.unknown_method(name)
+        for other in self.catalog.compressors.values():
+            for setting in other.settings if other is not declaration else ():
+                if self.config.is_set(setting.name):
+                    raise ConfigError(
+                        f"{setting.name} is set but the compression method is '{name}', not '{other.name}'",
+                        hint=f"unset {setting.name} or set WALG_COMPRESSION_METHOD={other.name}",
+                    )
         compressor: Compressor = load(declaration.factory)
         return compressor
 

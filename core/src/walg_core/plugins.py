@@ -74,11 +74,14 @@ class Catalog:
 
     def compressor(self, name: str) -> "Any":
         """The compressor object called `name`; ConfigError lists the known ones."""
-        try:
-            return load(self.compressors[name].factory)
-        except KeyError:
-            known = " ".join(sorted(n for n, c in self.compressors.items() if c.writable))
-            raise ConfigError(f"Unknown compression method: '{name}', supported methods are: [{known}]") from None
+        if name not in self.compressors:
+            raise self.unknown_method(name)
+        return load(self.compressors[name].factory)
+
+    def unknown_method(self, name: str) -> ConfigError:
+        """The error for a compression method that is not installed or can only be read."""
+        known = " ".join(each.name for each in self.probing_order() if each.writable)
+        return ConfigError(f"Unknown compression method: '{name}', supported methods are: [{known}]")
 
     def by_extension(self, extension: str) -> "Any | None":
         """The compressor object for an object name's last extension, None when no method has it."""

@@ -92,7 +92,7 @@ def test_check_finds_all_mistakes_with_their_origins(machine) -> None:
         "WALG_DOWNLOAD_CONCURENCY: is unknown, did you mean WALG_DOWNLOAD_CONCURRENCY?",
         "WALG_DOWNLOAD_CONCURRENCY: value is expected to be positive but is: 0",
         "WALG_COMPRESSION_METHOD: Unknown compression method: 'zip'",
-        "WALG_ZSTD_LEVEL: has no meaning",
+        "WALG_ZSTD_LEVEL: is set but the compression method is 'zip', not 'zstd'",
         "cannot read /nowhere/x",
         "HTTP_EXPOSE_PPROF: HTTP_LISTEN is not set",
     ):
@@ -157,3 +157,13 @@ def test_settings_of_several_engines_are_all_known_to_core(two_engines) -> None:
     assert "FAKEDB_PORT=7" in done.stdout
     assert "OTHERDB_HOST=x" in done.stdout
     assert "unknown" not in two_engines.run("fakedb", "hello").stderr
+
+
+def test_a_level_of_another_method_is_an_error(machine) -> None:
+    source = machine.root / "f"
+    source.write_text("x")
+    done = machine.run("st", "put", str(source), "f", WALG_ZSTD_LEVEL="best")
+    assert done.returncode == 1
+    assert "WALG_ZSTD_LEVEL is set but the compression method is 'lz4', not 'zstd'" in done.stderr
+    unknown = machine.run("st", "put", str(source), "f", WALG_COMPRESSION_METHOD="zip")
+    assert "Unknown compression method: 'zip', supported methods are: [lz4 lzma none brotli zstd]" in unknown.stderr

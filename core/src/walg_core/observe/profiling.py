@@ -25,7 +25,7 @@ def profiled(config: Config) -> Iterator[None]:
     if random.random() >= ratio:
         yield
         return
-    directory = config.get("PROFILE_PATH") or tempfile.gettempdir()
+    directory = config.get("PROFILE_PATH") or tempfile.mkdtemp(prefix="profile")
     mode = config.get("PROFILE_MODE")
     if mode == "mem":
         tracemalloc.start(_FRAMES)

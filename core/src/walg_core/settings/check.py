@@ -113,14 +113,15 @@ def _codecs(config: Config, catalog: Catalog) -> Iterator[Mistake]:
     method = config.get("WALG_COMPRESSION_METHOD")
     compressor = catalog.compressors.get(method)
     if compressor is None or not compressor.writable:
-        known = " ".join(sorted(name for name, each in catalog.compressors.items() if each.writable))
         origin = with_line(config, config.origin("WALG_COMPRESSION_METHOD"))
-        yield Mistake("WALG_COMPRESSION_METHOD", origin, f"Unknown compression method: '{method}', one of: {known}")
+        yield Mistake("WALG_COMPRESSION_METHOD", origin, str(catalog.unknown_method(method)))
     for each in catalog.compressors.values():
         for setting in each.settings:
             if each.name != method and config.is_set(setting.name):
                 origin = with_line(config, config.origin(setting.name))
-                yield Mistake(setting.name, origin, f"has no meaning with the compression method {method}")
+                yield Mistake(
+                    setting.name, origin, f"is set but the compression method is '{method}', not '{each.name}'"
+                )
     asked: dict[str, str] = {}
     for crypter in catalog.crypters.values():
         for name in crypter.selected_by:
