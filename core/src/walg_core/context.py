@@ -86,7 +86,7 @@ class Context:
             raise self.catalog.unknown_method(name)
         for other in self.catalog.compressors.values():
             for setting in other.settings if other is not declaration else ():
-                if self.config.is_set(setting.name):
+                if self.config.mentions(setting.name):
                     raise ConfigError(
                         f"{setting.name} is set but the compression method is '{name}', not '{other.name}'",
                         hint=f"unset {setting.name} or set WALG_COMPRESSION_METHOD={other.name}",
