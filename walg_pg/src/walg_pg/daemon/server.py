@@ -67,7 +67,10 @@ class Daemon:
             self.listen()
         listener = self._listener
         assert listener is not None
-        self.context.write_storage()
+        try:
+            self.context.write_storage()
+        except WalgError as error:
+            log.error(f"the storage is not usable now, requests fail until it is: {error}")
         self.notifier.send("READY=1")
         self.notifier.start_watchdog()
         log.info(f"wal-g daemon listens on {self.path}")
