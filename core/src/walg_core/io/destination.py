@@ -73,6 +73,7 @@ class Destination:
         if self.created:
             make_dirs(os.path.dirname(self.path))
             os.mkdir(self.path, mode)
+            os.chmod(self.path, mode)
             _sync_path(os.path.dirname(self.path))
         self._root = os.open(self.path, _DIRECTORY)
         self._fsync = fsync
@@ -144,7 +145,10 @@ class Destination:
             raise OSError(error.errno, error.strerror, self._full(parts)) from error
         self._changed.add(parts[:-1])
         self._changed.add(parts)
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        # Whatever the umask: a directory that a server cannot enter is of no use to it.
+        os.fchmod(fd, create | 0o700)
+        return fd
 
     def make_dir(self, parts: Parts, mode: int | None = None, *, parents: int = 0o750) -> None:
         """Make a directory and its parents; `mode` is set by `finish`. One that exists is fine."""

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add this package's commands to the engine's application."""
     app.command("backup-list")(backup_list)
     app.command("backup-mark")(backup_mark)
+    app.command("backup-verify")(backup_verify)
     delete_cli.register(app)
 
 
@@ -63,3 +64,20 @@ def backup_mark(
     context: Context = ctx.obj
     size = int(context.config.get("WALG_PG_WAL_SIZE")) << 20
     mark(context.read_storages(), name, permanent=not impermanent, segment_size=size)
+
+
+def backup_verify(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="a backup's name or LATEST; without: all")] = "",
+    read_data: Annotated[str, typer.Option(help="read the stored data too: all, or a share like 5%")] = "",
+    json: Json = False,
+) -> None:
+    """Check that backups can be restored: structure, chains, parts, WAL, and as far as asked for every page."""
+    from walg_core.backups.gojson import dumps
+
+    from walg_pg.catalog.verify import verify
+
+    report = verify(ctx.obj, name, read_data)
+    typer.echo(dumps(report.as_json(), indent=4).decode() if json else report.as_text())
+    if not report.ok:
+        raise typer.Exit(1)

@@ -11,6 +11,7 @@ from walg_core.context import Context
 def register(app: typer.Typer) -> None:
     """Add this package's commands to the engine's application."""
     app.command("backup-fetch")(backup_fetch)
+    app.command("restore-test")(restore_test)
 
 
 def backup_fetch(
@@ -67,3 +68,36 @@ def backup_fetch(
 
     found = report(context, prepare(context, options))
     typer.echo(dumps(found, indent=4).decode() if json else as_text(found))
+
+
+def restore_test(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="a backup's name or LATEST")] = "LATEST",
+    directory: Annotated[str, typer.Option(help="where to make the scratch directory")] = "",
+    sql: Annotated[list[str] | None, typer.Option("--sql", help="a query that must return nothing false")] = None,
+    database: Annotated[str, typer.Option(help="the database that the queries are asked in")] = "postgres",
+    user: Annotated[str, typer.Option(help="a superuser of the cluster")] = "postgres",
+    target_time: Annotated[str, typer.Option(help="recover to this time instead of the archive's end")] = "",
+    target_lsn: Annotated[str, typer.Option(help="recover to this position")] = "",
+    setting: Annotated[list[str] | None, typer.Option("--set", help="a server setting, name=value")] = None,
+    timeout: Annotated[float, typer.Option(help="seconds that the recovery may take")] = 3600.0,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the restored cluster behind")] = False,
+    json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
+) -> None:
+    """Restore a backup into a scratch directory, start a private server on it, recover, and check what is there."""
+    from walg_core.backups.gojson import dumps
+    from walg_core.errors import UsageError
+
+    from walg_pg.restore.recovery import Target
+    from walg_pg.restore.trial import Wishes, run
+
+    settings = dict(each.partition("=")[::2] for each in setting or ())
+    if not all(settings.values()):
+        raise UsageError("--set expects name=value")
+    wished = bool(target_time or target_lsn)
+    target = Target(time=target_time, lsn=target_lsn, action="promote") if wished else Target()
+    wishes = Wishes(name, directory, tuple(sql or ()), database, user, target, settings, timeout, keep)
+    trial = run(ctx.obj, wishes)
+    typer.echo(dumps(trial.as_json(), indent=4).decode() if json else trial.as_text())
+    if not trial.ok:
+        raise typer.Exit(1)
