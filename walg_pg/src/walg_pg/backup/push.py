@@ -26,7 +26,7 @@ from walg_pg.backup.contents import DataFiles
 from walg_pg.backup.databases import EarlyCollection
 from walg_pg.backup.options import PushOptions
 from walg_pg.backup.packing import Packer
-from walg_pg.backup.walk import Found, Walk
+from walg_pg.backup.walk import EXCLUDED, Found, Walk
 from walg_pg.lsn import format_lsn, segment_name
 from walg_pg.sentinel import FilesMetadata, Sentinel
 from walg_pg.server import Server
@@ -46,6 +46,7 @@ class LocalPush:
         self.segment_size: int = self.config.get("WALG_PG_WAL_SIZE") << 20
         self.started_ns = times.now()
         self.folder = names.BACKUPS
+        self.excluded = EXCLUDED
         self.abort = parts.Abort()
         self.threads: list[threading.Thread] = []
         self.verification: Verification | None = None
@@ -58,6 +59,7 @@ class LocalPush:
             self.server = server
             self.facts = mode.facts(server, self.segment_size)
             check_same_directory(self.directory, self.facts.data_directory)
+            mode.claim(server, self.storage)
             event = BackupEvent(self.context.engine, "", self.storage.name)
             hooks.call(self.context.catalog, "walg_backup_starting", event=event)
             name = self._guarded()
@@ -82,15 +84,12 @@ class LocalPush:
             self.alive.end()
 
     def _make(self) -> str:
-        self.base = base.choose(self.context, self.storage, self.options, self.facts)
+        self.base = self._choose_base()
         log.info("Calling the start function")
         self.begun = self.mode.start(label())
         self.alive.start()
         segment = self.begun.segment or self._standby_segment()
-        name = names.PREFIX + segment
-        if self.base:
-            base.check_position(self.base, self.begun.lsn)
-            name = names.delta_name(segment, self.base.name)
+        name = self._name(segment)
         log.info(f"Started backup with name {name} at LSN {format_lsn(self.begun.lsn)}")
         self.archiving = mode.check_archiving(self.server, self.facts.in_recovery)
         finish.prepare_place(self.storage, name, self.folder)
@@ -111,6 +110,16 @@ class LocalPush:
         finish.publish(self.storage, name, sentinel, files, self.folder)
         return name
 
+    def _choose_base(self) -> base.Base | None:
+        return base.choose(self.context, self.storage, self.options, self.facts)
+
+    def _name(self, segment: str) -> str:
+        """The backup's name; the base is checked against the position where the backup began."""
+        if not self.base:
+            return names.PREFIX + segment
+        base.check_position(self.base, self.begun.lsn)
+        return names.delta_name(segment, self.base.name)
+
     def _collect_names(self) -> EarlyCollection | None:
         if self.config.get("WALG_DISABLE_PARTIAL_RESTORE") or not self.options.files_metadata:
             return None
@@ -126,7 +135,7 @@ class LocalPush:
         prefix = names.parts_prefix(name, self.folder)
         self.uploader = parts.Uploader(self.context, self.storage, prefix, self.ledger, self.abort)
         packer = self._packer()
-        self.walk = Walk(self.directory)
+        self.walk = Walk(self.directory, self.excluded)
         threshold = self.config.get("WALG_TAR_SIZE_THRESHOLD")
         groups = self._groups(packer, threshold)
         with progress.track(None, "backup") as tracker:
