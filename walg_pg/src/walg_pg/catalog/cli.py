@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("backup-list")(backup_list)
     app.command("backup-mark")(backup_mark)
     app.command("backup-verify")(backup_verify)
+    app.command("copy")(copy_backups)
     delete_cli.register(app)
 
 
@@ -81,3 +82,18 @@ def backup_verify(
     typer.echo(dumps(report.as_json(), indent=4).decode() if json else report.as_text())
     if not report.ok:
         raise typer.Exit(1)
+
+
+def copy_backups(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Option("--from", "-f", help="configuration file of the storage to copy from")],
+    target: Annotated[str, typer.Option("--to", "-t", help="configuration file of the storage to copy to")],
+    backup_name: Annotated[str, typer.Option("--backup-name", "-b", help="a backup's name or LATEST; else all")] = "",
+    with_history: Annotated[
+        bool, typer.Option("--with-history", "-w", help="all WAL from the backup on, not only what it needs")
+    ] = False,
+) -> None:
+    """Copy backups, the backups they build on and their WAL to another storage, byte for byte."""
+    from walg_pg.catalog.copy import copy
+
+    copy(ctx.obj, source, target, backup_name, history=with_history)
