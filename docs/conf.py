@@ -9,14 +9,17 @@ html_title = "wal-g"
 myst_heading_anchors = 3
 
 
-def _write_settings(_app: object) -> None:
-    """`reference/settings.md` from the declarations of everything that is installed."""
+def _write_reference(_app: object) -> None:
+    """The reference of settings, from the declarations of everything that is installed, and that of hooks."""
     from pathlib import Path
 
+    from walg_core.discovery import describe_hooks
     from walg_core.settings.describe import reference
 
-    (Path(__file__).parent / "reference" / "settings.md").write_text(reference(), encoding="utf-8")
+    pages = Path(__file__).parent / "reference"
+    (pages / "settings.md").write_text(reference(), encoding="utf-8")
+    (pages / "hooks.md").write_text(describe_hooks(), encoding="utf-8")
 
 
 def setup(app: object) -> None:
-    app.connect("builder-inited", _write_settings)  # type: ignore[attr-defined]
+    app.connect("builder-inited", _write_reference)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ SOURCES = sorted(
     for path in source.rglob("*.py")
 )
 PACKAGES = sorted({path.relative_to(ROOT).parts[0] for path in SOURCES} - {"plugins"})
-_DURABLE = {"rename", "replace", "renames", "fsync", "fdatasync", "link"}
+_DURABLE = {"rename", "replace", "renames", "fsync", "fdatasync"}
 _STREAMS = {"stdout", "stderr"}
 
 

@@ -113,3 +113,14 @@ def _sources(catalog: Catalog) -> tuple[str, ...]:
             if path:
                 files.add(path)
     return tuple(sorted(files))
+
+
+def describe_hooks() -> str:
+    """A Markdown page of every hook with its signature and documentation, for the manual."""
+    import inspect
+
+    parts = ["# Hooks\n\nA plugin is a module with functions marked `@hookimpl` (`walg_core.hookspecs.hookimpl`).\n"]
+    for name, function in vars(hookspecs).items():
+        if name.startswith("walg_") and callable(function):
+            parts.append(f"## `{name}{inspect.signature(function)}`\n\n{inspect.getdoc(function)}\n".replace("'", ""))
+    return "\n".join(parts)

@@ -57,7 +57,11 @@ def _os_error(error: OSError) -> str:
 def _traceback(error: BaseException) -> None:
     import traceback
 
-    sys.stderr.write(redact("".join(traceback.format_exception(error))))
+    text = "".join(traceback.format_exception(error))
+    if log.level() == log.DEVEL:
+        log.debug(text.rstrip("\n"))
+    else:
+        sys.stderr.write(redact(text))
 
 
 def _close_stdout() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import traceback
 
 from walg_core.observe import log
-from walg_core.observe.redact import redact
 
 
 class _Forward(logging.Handler):
@@ -41,4 +39,4 @@ def _thread_died(args: threading.ExceptHookArgs) -> None:
     name = args.thread.name if args.thread else "?"
     log.error(f"the thread {name} failed: {args.exc_type.__name__}: {args.exc_value}")
     if log.level() == log.DEVEL and args.exc_value is not None:
-        sys.stderr.write(redact("".join(traceback.format_exception(args.exc_value))))
+        log.debug("".join(traceback.format_exception(args.exc_value)).rstrip("\n"))
