@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -102,18 +102,22 @@ def add_copy(app: typer.Typer, engine: StreamEngine) -> None:
         )
 
 
-def add_delete(app: typer.Typer, engine: StreamEngine) -> None:
-    """`delete before|retain|everything|target|garbage`."""
+def add_delete(app: typer.Typer, engine: StreamEngine, *, callback: Callable[..., None] | None = None) -> None:
+    """`delete before|retain|everything|target|garbage`.
+
+    `callback` stands for the bare `delete` of an engine that has options there, `--confirm` among them.
+    """
     group = typer.Typer(help="Delete backups and what is older than them. Without --confirm nothing is deleted.")
     app.add_typer(group, name="delete")
 
     def confirmed(ctx: typer.Context, confirm: bool) -> bool:
         return confirm or bool(ctx.parent and ctx.parent.params.get("confirm"))
 
-    @group.callback(invoke_without_command=True)
     def delete(ctx: typer.Context, confirm: Confirm = False) -> None:  # noqa: ARG001 - `confirmed` reads it
         if ctx.invoked_subcommand is None:
             typer.echo(ctx.get_help())
+
+    group.callback(invoke_without_command=True)(callback or delete)
 
     @group.command("before")
     def before(

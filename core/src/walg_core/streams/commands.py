@@ -40,6 +40,7 @@ def command_text(config: Config, name: str) -> str:
 class Command:
     """A running shell command. `label` names it in messages (`backup create command`), `setting` where it comes from.
 
+    `feed`: its input is a pipe; `input_fd`: its input is this file. Either way its output is discarded.
     `quiet`: its standard error is only kept for a failure's message, not logged while it runs.
     """
 
@@ -50,6 +51,7 @@ class Command:
         label: str,
         setting: str = "",
         feed: bool = False,
+        input_fd: int | None = None,
         extra: Mapping[str, str] | None = None,
         quiet: bool = False,
     ) -> None:
@@ -61,8 +63,8 @@ class Command:
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 [shell, "-c", text],
-                stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL if feed else subprocess.PIPE,
+                stdin=subprocess.PIPE if feed else subprocess.DEVNULL if input_fd is None else input_fd,
+                stdout=subprocess.PIPE if input_fd is None and not feed else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env={**os.environ, **(extra or {})},
                 bufsize=0,
@@ -201,6 +203,29 @@ def feed_command(
     finally:
         source.close()
     return count
+
+
+def feed_file(
+    text: str,
+    path: str,
+    *,
+    label: str = "restore command",
+    setting: str = "WALG_STREAM_RESTORE_COMMAND",
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Run a restore command whose standard input is the file at `path`.
+
+    Unlike a pipe the file does not end early when this process is killed. Raises CommandFailed like `feed_command`.
+    """
+    with open(path, "rb", buffering=0) as file:
+        command = Command(text, label=label, setting=setting, input_fd=file.fileno(), extra=extra)
+        try:
+            command.wait()
+        finally:
+            command.stop()
+        # The command shares the file's position.
+        if os.lseek(file.fileno(), 0, os.SEEK_CUR) < os.fstat(file.fileno()).st_size:
+            raise _incomplete(command)
 
 
 def _pour(command: Command, source: Reader) -> int:

@@ -1,0 +1,1 @@
+"""Making backups: RDB, AOF, tiered storage, slots of a cluster."""

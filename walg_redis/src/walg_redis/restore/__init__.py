@@ -1,0 +1,1 @@
+"""Restoring: beside the old data, checked, then swapped."""
