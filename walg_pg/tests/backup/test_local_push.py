@@ -201,6 +201,20 @@ def test_a_signal_leaves_the_server_clean(site) -> None:
     site.push()
 
 
+def test_a_second_backup_at_the_same_time_is_refused(site) -> None:
+    process = site.start_wal_g("backup-push", str(site.data), WALG_DISK_RATE_LIMIT="8000000")
+    deadline = time.monotonic() + 30
+    while "t" not in site.query("select granted from pg_locks where locktype = 'advisory'"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for arguments in ([str(site.data)], []):
+        done = site.wal_g("backup-push", *arguments, check=False)
+        assert done.returncode == 1
+        assert "another backup-push of this server" in done.stderr
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+
+
 def test_a_server_that_dies_ends_the_backup(old_site) -> None:
     before = old_site.names()
     process = old_site.start_wal_g("backup-push", str(old_site.data), WALG_DISK_RATE_LIMIT="2000000")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from typing import NamedTuple
 
 from walg_core.errors import ConfigError, EngineError
 from walg_core.observe import log
+from walg_core.storage.api import Storage
 
 from walg_pg.lsn import parse_lsn
 from walg_pg.server import Server, ServerGone
@@ -71,6 +73,20 @@ def timeline(server: Server, segment_size: int) -> int:
             hint=f"set WALG_PG_WAL_SIZE={size >> 20}",
         )
     return int(number)
+
+
+def claim(server: Server, storage: Storage) -> None:
+    """Let one backup-push at a time work on this server and this storage; the claim ends with the session.
+
+    An advisory lock of the server, so that it holds between hosts and can be left behind by nobody. Raises EngineError.
+    """
+    identity = f"wal-g backup-push {storage.identity()}".encode()
+    key = int.from_bytes(hashlib.sha256(identity).digest()[:8], "big", signed=True)
+    if not server.value("select pg_try_advisory_lock($1)", key):
+        raise EngineError(
+            "another backup-push of this server to the same storage is running",
+            hint="wait for it to end; `select * from pg_locks where locktype = 'advisory'` shows its session",
+        )
 
 
 class BackupMode:

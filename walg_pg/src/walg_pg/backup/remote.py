@@ -41,6 +41,7 @@ class RemotePush:
         self.storage = self.context.write_storage(self.options.target_storage)
         with Server.connect() as server:
             self.facts = mode.facts(server, self.segment_size)
+            mode.claim(server, self.storage)
             alive = mode.AliveCheck(server, self.config.get("WALG_ALIVE_CHECK_INTERVAL"))
             event = BackupEvent(self.context.engine, "", self.storage.name)
             hooks.call(self.context.catalog, "walg_backup_starting", event=event)
