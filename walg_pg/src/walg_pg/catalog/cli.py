@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command("backup-mark")(backup_mark)
     app.command("backup-verify")(backup_verify)
     app.command("copy")(copy_backups)
+    app.command("catchup-list")(catchup_list)
     delete_cli.register(app)
 
 
@@ -97,3 +98,10 @@ def copy_backups(
     from walg_pg.catalog.copy import copy
 
     copy(ctx.obj, source, target, backup_name, history=with_history)
+
+
+def catchup_list(ctx: typer.Context, pretty: Pretty = False, json: Json = False, detail: Detail = False) -> None:
+    """List the catchup backups, oldest first."""
+    from walg_pg.catalog.backups import CATCHUP
+
+    show_list(ctx.obj, CATCHUP, pretty=pretty, json=json, detail=detail, target="default")

@@ -105,6 +105,11 @@ def load_chain(storages: Sequence[Storage], backup: Backup) -> list[Link]:
             ) from error
 
 
+def load_single(backup: Backup) -> Link:
+    """A backup by itself (a catchup backup, which has no base to load); every member is wanted."""
+    return _load_link(backup, newest=True)
+
+
 def _load_link(backup: Backup, *, newest: bool) -> Link:
     sentinel = backup.sentinel()
     link = Link(backup, sentinel, _file_list(backup, sentinel), backup.parts(), newest)

@@ -12,6 +12,8 @@ def register(app: typer.Typer) -> None:
     """Add this package's commands to the engine's application."""
     app.command("backup-fetch")(backup_fetch)
     app.command("restore-test")(restore_test)
+    app.command("catchup-push")(catchup_push)
+    app.command("catchup-fetch")(catchup_fetch)
 
 
 def backup_fetch(
@@ -101,3 +103,29 @@ def restore_test(
     typer.echo(dumps(trial.as_json(), indent=4).decode() if json else trial.as_text())
     if not trial.ok:
         raise typer.Exit(1)
+
+
+def catchup_push(
+    ctx: typer.Context,
+    pgdata: Annotated[str, typer.Argument(metavar="PGDATA", help="the primary's data directory")],
+    from_lsn: Annotated[str, typer.Option(help="where the replica stands: X/Y, or a number")] = "0",
+) -> None:
+    """Store what a replica that fell behind needs to catch up: the pages changed since a position."""
+    from walg_pg.backup.catchup import CatchupPush, position
+    from walg_pg.backup.options import user_data_of
+
+    context: Context = ctx.obj
+    CatchupPush(context, pgdata, position(from_lsn), user_data_of(context, "")).run()
+
+
+def catchup_fetch(
+    ctx: typer.Context,
+    pgdata: Annotated[str, typer.Argument(metavar="PGDATA", help="the data directory of the stopped replica")],
+    name: Annotated[str, typer.Argument(help="a catchup backup's name or LATEST")],
+    use_new_unwrap: Annotated[bool, typer.Option("--use-new-unwrap", help="accepted; the result is the same")] = False,
+) -> None:
+    """Bring a replica forward with a catchup backup."""
+    del use_new_unwrap  # one way of unpacking does what both of the original's do
+    from walg_pg.restore.catchup import catchup_fetch as fetch
+
+    fetch(ctx.obj, pgdata, name)

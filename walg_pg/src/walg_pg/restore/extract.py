@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from walg_core.pipeline.untar import Archive, Member
     from walg_core.storage.api import ObjectInfo
 
+    from walg_pg.sentinel import FileEntry
+
 _CONTROL_LIMIT = 1 << 16
 _SLACK = 64 << 20
 
@@ -166,7 +168,7 @@ class Extractor:
             return
         if plain in self._drop or not self._wants(name, plain):
             return
-        if entry is not None and entry.incremented and self._link.sentinel.is_delta:
+        if self._is_increment(entry):
             self._increment(archive, name, parts)
         else:
             self._whole(archive, member, parts)
@@ -204,16 +206,22 @@ class Extractor:
         finally:
             self._root.close_file(fd)
 
-    def _increment(self, archive: Archive, name: str, parts: tuple[bytes, ...]) -> None:
-        limit = self._link.sentinel.data_catalog_size or 1 << 50
-        size = archive.left
-        header = increments.read_header(archive, name, self._page_size, limit)
+    def _is_increment(self, entry: FileEntry | None) -> bool:
+        return entry is not None and entry.incremented and self._link.sentinel.is_delta
+
+    def _open_base(self, name: str, parts: tuple[bytes, ...]) -> int:
         try:
-            fd = self._root.open_file(parts)
+            return self._root.open_file(parts)
         except FileNotFoundError:
             raise IntegrityError(
                 f"{name}: the increment in {self._link.name} has no base: no earlier backup of the chain brought it"
             ) from None
+
+    def _increment(self, archive: Archive, name: str, parts: tuple[bytes, ...]) -> None:
+        limit = self._link.sentinel.data_catalog_size or 1 << 50
+        size = archive.left
+        header = increments.read_header(archive, name, self._page_size, limit)
+        fd = self._open_base(name, parts)
         try:
             increments.apply(archive, header, fd, name)
         finally:
