@@ -1,8 +1,8 @@
 """`wal-g-pg`: this engine's commands at the top level, whatever else is installed."""
 
-from walg_core.cli.main import run
+from walg_core.cli import main as command_line
 
 
 def main() -> None:
     """Console script; exits with the command's status."""
-    raise SystemExit(run(engine="pg"))
+    command_line.main(engine="pg")
