@@ -39,7 +39,7 @@ SETTINGS = (
     ),
     Setting(
         "WALG_STORAGE_STALL_TIMEOUT",
-        "a transfer without a single byte for this long has failed; 0 waits for ever",
+        "a read without a single byte for this long has failed (a put: 5 times as long); 0 waits for ever",
         kind="duration",
         default="2m",
     ),

@@ -189,7 +189,7 @@ def _layered(context: "Context", storage: "Storage") -> "Storage":
     if storage.remote and stall:
         from walg_core.storage.layers.stall import StallStorage
 
-        storage = StallStorage(storage, stall)
+        storage = StallStorage(storage, stall, 5 * stall)
     if config.is_set("WALG_NETWORK_RATE_LIMIT"):
         from walg_core.storage.layers.limit import LimitedStorage, network_bucket
 

@@ -7,6 +7,7 @@ The helpers are daemons: an abandoned one never keeps the process from ending.
 import queue
 import threading
 import time
+from functools import partial
 from itertools import islice
 
 from walg_core.errors import TransientError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 _END = object()
+_BATCH = 1000
+"""Keys deleted in one watched call: the most that any backend takes in one request."""
 
 
 class _Task:
@@ -82,11 +85,17 @@ class _Helpers:
 
 
 class StallStorage(Layer):
-    """Every operation fails with TransientError when nothing moves for `limit` seconds."""
+    """Every operation fails with TransientError when nothing moves for `limit` seconds.
 
-    def __init__(self, inner: Storage, limit: float) -> None:
+    A put is given `put_limit`: drivers read parts ahead and then send them for a while without asking for more. One
+    that knows how its bytes leave calls `body.moved()`, if the body has it. Copies within the storage are not
+    watched: their length depends on the object, and nothing is seen of them.
+    """
+
+    def __init__(self, inner: Storage, limit: float, put_limit: float | None = None) -> None:
         super().__init__(inner)
         self._limit = limit
+        self._put_limit = put_limit or limit
         self._helpers = _Helpers()
 
     def _call(self, what: str, function: "Callable[[], Result]") -> "Result":
@@ -126,7 +135,7 @@ class StallStorage(Layer):
         guarded.task = task
         self._helpers.start(task)
         try:
-            stored: int = task.wait(self._limit, f"put '{key}'")
+            stored: int = task.wait(self._put_limit, f"put '{key}'")
         except BaseException:
             # Whoever is left in the helper must not touch the body again, and must not complete the object.
             guarded.cut()
@@ -135,13 +144,14 @@ class StallStorage(Layer):
         return stored
 
     def delete(self, keys: "Iterable[str]") -> None:
-        self._call("delete objects", lambda: self.inner.delete(keys))
+        rest = iter(keys)
+        while batch := list(islice(rest, _BATCH)):
+            self._call("delete objects", partial(self.inner.delete, batch))
 
     def delete_versions(self, objects: "Iterable[ObjectInfo]") -> None:
-        self._call("delete versions", lambda: self.inner.delete_versions(objects))
-
-    def copy(self, source: str, target: str) -> None:
-        self._call(f"copy '{source}'", lambda: self.inner.copy(source, target))
+        rest = iter(objects)
+        while batch := list(islice(rest, _BATCH)):
+            self._call("delete versions", partial(self.inner.delete_versions, batch))
 
     def close(self) -> None:
         self._call("close", self.inner.close)
@@ -196,6 +206,11 @@ class _GuardedBody:
             finally:
                 if self.task:
                     self.task.moved, self.task.paused = time.monotonic(), False
+
+    def moved(self) -> None:
+        """For drivers: bytes that were read before have left."""
+        if self.task:
+            self.task.moved = time.monotonic()
 
     def cut(self) -> None:
         """From here on reads raise. Waits for one that is under way."""
