@@ -167,3 +167,27 @@ def test_a_level_of_another_method_is_an_error(machine) -> None:
     assert "WALG_ZSTD_LEVEL is set but the compression method is 'lz4', not 'zstd'" in done.stderr
     unknown = machine.run("st", "put", str(source), "f", WALG_COMPRESSION_METHOD="zip")
     assert "Unknown compression method: 'zip', supported methods are: [lz4 lzma none brotli zstd]" in unknown.stderr
+
+
+@pytest.mark.parametrize("words", [["hello"], ["log-push", "x"]])
+def test_required_settings_are_asked_for_before_a_command(machine, words) -> None:
+    plugin = machine.site / "fakedb" / "plugin.py"
+    plugin.write_text(plugin.read_text().replace("settings=(", 'required=("FAKEDB_PASSWORD",), settings=('))
+    done = machine.run(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Required variable FAKEDB_PASSWORD is not set." in done.stderr
+    assert machine.run(*words, FAKEDB_PASSWORD="secret").returncode == 0
+    assert "FAKEDB_PASSWORD: is required and not set" in machine.run("config", "check").stdout
+
+
+def test_an_engine_may_have_a_command_of_a_name_of_core(machine) -> None:
+    cli = machine.site / "fakedb" / "cli.py"
+    cli.write_text(
+        cli.read_text()
+        + """
+@app.command()
+def flags(ctx: typer.Context):
+    typer.echo("own " + ctx.obj.engine)
+"""
+    )
+    assert machine.run("flags").stdout == "own fakedb\n"

@@ -18,8 +18,6 @@ from walg_core.observe import bridge, log, progress
 if TYPE_CHECKING:
     from walg_core.cli.session import Session
 
-# Their context object is the session: they must work when the configuration is what is broken.
-FRAME = frozenset(("completion", "config", "flags", "help", "plugins"))
 # They say themselves what they miss.
 _WITHOUT_STORAGE = frozenset(("doctor", "st"))
 _WEB = ("HTTP_LISTEN", "HTTP_EXPOSE_PPROF", "HTTP_EXPOSE_EXPVAR")
@@ -88,7 +86,7 @@ def build(session: Session) -> typer.Typer:
             wanted = name == session.engine or _completing()
             part = (_engine_app(session, name) if wanted else None) or _stub()
             app.add_typer(part, name=name, help=f"Archive and restore {engine.title}.", no_args_is_help=True)
-    register(app)
+    session.frame = register(app)
     for target in session.catalog.hooks.get("walg_register_commands", ()):
         _extend(app, target)
     return app
@@ -149,7 +147,7 @@ def _wrap(command: Any, session: Session, path: tuple[str, ...]) -> None:
         command.invoke = partial(_invoke, session, path, command.invoke)
         return
     callback = getattr(command.callback, "__wrapped__", command.callback)
-    if path and callback is not None and callback is not _nothing and path[0] not in FRAME:
+    if path and callback is not None and callback is not _nothing and path[0] not in session.frame:
         command.invoke = partial(_enter, session, command.invoke)
     for name, child in commands.items():
         _wrap(child, session, (*path, name))
@@ -179,7 +177,7 @@ def _enter(session: Session, original: Any, ctx: Any) -> Any:
 
 def _invoke(session: Session, path: tuple[str, ...], original: Any, ctx: Any) -> Any:
     session.command = "-".join(path)
-    if path[0] in FRAME:
+    if path[0] in session.frame:
         ctx.obj = session
         return original(ctx)
     ctx.obj = session.start()

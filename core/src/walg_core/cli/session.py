@@ -27,7 +27,8 @@ class Session:
     `problem` is what keeps commands from running (a broken configuration file); help and `config check` still work.
     `engine` is the chosen engine ("" for commands of core), `shape` is "own" (an engine's own script), "single",
     "several" or "none"; `arguments` are the words for the application or the cold command.
-    `command` is set by whoever dispatches; `context` is there once `start` has run.
+    `command` and `frame` (core's commands that need no context) are set by whoever dispatches; `context` is there
+    once `start` has run.
     """
 
     context_type = Context
@@ -36,6 +37,7 @@ class Session:
         self.problem: WalgError | None = None
         self.context: Context | None = None
         self.command = ""
+        self.frame: frozenset[str] = frozenset()
         self.environment = dict(os.environ)
         self.file_name = ""
         self.file: dict[str, Any] = {}
