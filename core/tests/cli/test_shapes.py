@@ -22,7 +22,7 @@ def test_several_engines_stand_under_their_names(two_engines) -> None:
     assert two_engines.run("otherdb", "group", "inner").stdout == "inner otherdb\n"
     done = two_engines.run("hello")
     assert done.returncode == 1
-    assert 'unknown command "hello"' in done.stderr
+    assert """unknown command "hello" for "wal-g", did you mean 'wal-g fakedb hello' or""" in done.stderr
 
 
 def test_an_own_script_is_always_at_the_top_level(two_engines) -> None:

@@ -45,7 +45,7 @@ def run_application(session: Session) -> int:
     except _USAGE_ERROR as error:
         if session.problem and error.message.startswith("No such command"):
             raise session.problem from None
-        return _show_usage(error)
+        return _show_usage(session, error)
     except typer.Abort:
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
@@ -197,7 +197,19 @@ def _invoke(session: Session, path: tuple[str, ...], original: Any, ctx: Any) ->
         return original(ctx)
 
 
-def _show_usage(error: Any) -> int:
+def _engines_with(session: Session, word: str) -> list[str]:
+    """Engines that have this command, where each stands under its name."""
+    if session.shape != "several" or session.engine:
+        return []
+    found = []
+    for name in session.catalog.engines:
+        part = _engine_app(session, name)
+        if part and word in getattr(typer.main.get_command(part), "commands", {}):
+            found.append(name)
+    return sorted(found)
+
+
+def _show_usage(session: Session, error: Any) -> int:
     ctx = error.ctx
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(ctx.get_help())
@@ -209,7 +221,11 @@ def _show_usage(error: Any) -> int:
         text = f"unknown flag: {name}{near}"
     elif text.startswith("No such command '"):
         word, _, rest = text.removeprefix("No such command '").partition("'")
-        text = f'unknown command "{word}" for "{ctx.command_path}"{rest.rstrip(".") if len(rest) > 1 else ""}'
+        near = "" if len(rest) < 2 else rest.rstrip(".")
+        engines = _engines_with(session, word)
+        if engines:
+            near = ", did you mean " + " or ".join(f"'{ctx.command_path} {name} {word}'" for name in engines) + "?"
+        text = f'unknown command "{word}" for "{ctx.command_path}"{near}'
     help_text = f"{ctx.get_usage()}\n\nRun '{ctx.command_path} --help' for usage." if ctx else ""
     sys.stdout.flush()
     return usage(text, help_text)
