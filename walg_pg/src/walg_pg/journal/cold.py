@@ -7,9 +7,15 @@ if TYPE_CHECKING:
 
 def wal_push(context: "Context", arguments: list[str], options: "dict[str, str | bool]") -> int:
     """`wal-push PATH`: 0 when the file is durably archived."""
+    import time
+
+    from walg_core.observe import metrics
+
     from walg_pg.journal.push import push
 
+    started = time.monotonic()
     push(context, arguments[0], str(options.get("target-storage", "")))
+    metrics.s3_upload_time.set((time.monotonic() - started) * 1000)
     return 0
 
 
