@@ -162,7 +162,7 @@ def _setting(config: "Config", name: str) -> "str | None":
 
 
 def _several(config: "Config") -> bool:
-    return bool(_setting(config, "WALG_FAILOVER_STORAGES"))
+    return bool(_setting(config, "WALG_FAILOVER_STORAGES") or _setting(config, "WALG_MIRROR_STORAGES"))
 
 
 def _only_default(target: str) -> None:
