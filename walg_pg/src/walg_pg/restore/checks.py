@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from walg_core.errors import IntegrityError
+from walg_core.errors import EngineError, IntegrityError
 from walg_core.io.destination import components
 
 from walg_pg.lsn import format_lsn, parse_lsn
@@ -84,4 +84,14 @@ def _check_label(root: Destination, link: Link) -> None:
         raise IntegrityError(
             f"backup_label starts at {format_lsn(found)}, but backup {link.name} at {format_lsn(start)}: "
             "the part belongs to another backup"
+        )
+
+
+def refuse_non_empty(root: Destination) -> None:
+    """Raises EngineError when the destination has entries."""
+    entries = root.entries()
+    if entries:
+        raise EngineError(
+            f"the directory {root.path} is not empty ({len(entries)} entries, {min(entries)} first)",
+            hint="restore into an empty or missing directory; nothing was changed",
         )

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from walg_core.errors import EngineError
 from walg_core.io.destination import components
 
+from walg_pg.restore.checks import refuse_non_empty
+
 if TYPE_CHECKING:
     from walg_core.io.destination import Destination
 
@@ -43,16 +45,11 @@ class State:
 
     def open(self) -> None:
         """Begin, or go on where the last run stopped. EngineError when the directory is not empty and not ours."""
-        entries = self._root.entries()
         found = self._root.read_file(components(STATE_NAME), 1 << 26)
         if found is not None:
             self._go_on(found)
             return
-        if entries:
-            raise EngineError(
-                f"the directory {self._root.path} is not empty ({len(entries)} entries, {sorted(entries)[0]} first)",
-                hint="restore into an empty or missing directory; nothing was changed",
-            )
+        refuse_non_empty(self._root)
         self._write()
 
     def _go_on(self, data: bytes) -> None:
