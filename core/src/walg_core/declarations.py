@@ -138,9 +138,11 @@ class EngineType(Declaration):
     (name → (count, options) or (count, options, switches)).
     `settings`: its settings; one of the same name as a core setting replaces that (another default).
     `required`: settings that every command of it needs.
+    `failure_status`: command → the setting that holds its exit status for every failure, also one of the frame
+    (a broken configuration file), where the caller takes 1 for an answer.
     """
 
-    _fields = ("app", "cold", "cold_forms", "name", "required", "settings", "title")
+    _fields = ("app", "cold", "cold_forms", "failure_status", "name", "required", "settings", "title")
 
     def __init__(
         self,
@@ -152,6 +154,7 @@ class EngineType(Declaration):
         cold_forms: "Mapping[str, ColdForm] | None" = None,
         settings: "Iterable[Setting]" = (),
         required: "Iterable[str]" = (),
+        failure_status: "Mapping[str, str] | None" = None,
     ) -> None:
         self.name = name
         self.title = title
@@ -160,3 +163,4 @@ class EngineType(Declaration):
         self.cold_forms = dict(cold_forms or {})
         self.settings = tuple(settings)
         self.required = tuple(required)
+        self.failure_status = dict(failure_status or {})

@@ -172,3 +172,29 @@ def test_a_reader_that_went_away_is_no_traceback(machine) -> None:
         ["bash", "-c", command], capture_output=True, text=True, env=machine.environment, check=False, timeout=60
     )
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_engine_declares_the_status_of_a_commands_failures(two_engines) -> None:
+    """A caller that takes 1 for an answer gets another status, whatever fails: the frame, the line, the command."""
+    machine = two_engines
+    plugin = machine.site / "fakedb" / "plugin.py"
+    declared = (
+        'failure_status={"log-push": "FAKEDB_STATUS", "leak": "FAKEDB_STATUS"}, settings=(Setting("FAKEDB_STATUS",'
+    )
+    plugin.write_text(plugin.read_text().replace("settings=(", declared + ' "status", kind="int", default="200"),'))
+    broken = machine.root / "broken.json"
+    broken.write_text("{")
+    for prefix, engine in ((["fakedb"], None), ([], "fakedb")):
+        for words, status in (
+            (["log-push", "x"], 0),
+            (["log-push", "seven"], 7),
+            (["log-push"], 200),
+            (["log-push", "--help"], 0),
+            (["log-push", "x", "--unknown"], 200),
+            (["log-push", "x", "--config", str(broken)], 200),
+            (["log-push", "x", "--walg-file-prefix", ""], 200),
+            (["leak", "error", "--fakedb-status", "9"], 9),
+            (["leak", "error", "--fakedb-status", "many"], 200),
+            (["hello", "--unknown"], 1),
+        ):
+            assert machine.run(*prefix, *words, engine=engine).returncode == status, words

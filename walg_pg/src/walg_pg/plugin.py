@@ -24,5 +24,6 @@ def walg_register_engines() -> list[EngineType]:
                 "wal-prefetch": (2, ("target-storage",)),
             },
             settings=SETTINGS,
+            failure_status={"wal-fetch": "WALG_WAL_FETCH_FAILURE_EXIT_CODE"},
         )
     ]

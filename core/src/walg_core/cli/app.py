@@ -45,7 +45,7 @@ def run_application(session: Session) -> int:
     except _USAGE_ERROR as error:
         if session.problem and error.message.startswith("No such command"):
             raise session.problem from None
-        return _show_usage(session, error)
+        return session.failed(_show_usage(session, error)) if error.exit_code else 0
     except typer.Abort:
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) and not isinstance(result, bool) else 0

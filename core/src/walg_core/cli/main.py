@@ -66,7 +66,7 @@ def _run(session: "Session") -> int:
     except SystemExit as stop:
         status = _status(stop.code)
     except BaseException as error:
-        status = report(error, debug=session.debug)
+        status = session.failed(report(error, debug=session.debug))
     if session.context:
         status = _finish(session, status, time.monotonic() - started)
     return status

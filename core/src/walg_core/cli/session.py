@@ -164,7 +164,7 @@ class Session:
         """Before an engine's command: a storage and every required setting (spec/config.md 6). Raises ConfigError."""
         prefixes = [kind.prefix for kind in self.catalog.storages.values()]
         absent = [f"WALG_{kind}_PREFIX" for kind in KNOWN_STORAGES]
-        if not any(self.config.is_set(name) for name in prefixes) and not any(
+        if not any(self._text(name) for name in prefixes) and not any(
             self.config.mentions(name) or self.config.mentions(name.replace("WALG_", "WALE_")) for name in absent
         ):
             raise ConfigError(
@@ -174,6 +174,19 @@ class Session:
         if self.engine:
             for name in self.catalog.engines[self.engine].required:
                 self.config.require(name)
+
+    def failed(self, status: int) -> int:
+        """The exit status of a failure: `status`, unless the engine declares another one for the command."""
+        engine = self.catalog.engines.get(self.engine)
+        words = [word for word in self.arguments if not word.startswith("-")]
+        command = "".join(words[1:2] if self.shape == "several" else words[:1])
+        setting = engine.failure_status.get(command) if engine and status else None
+        if setting is None:
+            return status
+        try:
+            return int(self.config.get(setting))
+        except ConfigError:
+            return int(self.config.setting(setting).default or status)
 
     def close(self) -> None:
         """Release the context's storages. Idempotent."""
