@@ -124,6 +124,13 @@ def test_every_cut_is_noticed_even_after_a_full_chunk() -> None:
             opened(stored[:at])
 
 
+def test_the_original_form_of_no_data_at_all() -> None:
+    stored = bytes.fromhex("9c08f276d1f4bc1e88fd630d9ff14d74bf")
+    assert opened(stored) == b""
+    with pytest.raises(IntegrityError, match="unexpected EOF"):
+        opened(stored[:-1] + b"!")
+
+
 def test_a_broken_stream_stays_broken() -> None:
     reader = CIPHER.decrypt(BytesReader(_SEALED[5][:-1]))
     for _ in range(2):
