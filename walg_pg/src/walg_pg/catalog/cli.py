@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from walg_core.context import Context
 
-from walg_pg.catalog import delete_cli, pgbackrest_cli
+from walg_pg.catalog import delete_cli
 
 Pretty = Annotated[bool, typer.Option("--pretty", help="a table with borders; with --json: indented")]
 Json = Annotated[bool, typer.Option("--json", help="JSON")]
@@ -23,7 +23,6 @@ def register(app: typer.Typer) -> None:
     app.command("copy")(copy_backups)
     app.command("catchup-list")(catchup_list)
     delete_cli.register(app)
-    pgbackrest_cli.register(app)
 
 
 def show_list(context: Context, folder: str, *, pretty: bool, json: bool, detail: bool, target: str) -> None:
