@@ -40,11 +40,7 @@ def restore(context: Context, target: str, source: str) -> list[str]:
 
 def missing_segments(target: str, source: str, segment_size: int) -> list[str]:
     """Segments of `source`'s history since the common point that its WAL directory lacks, newest first."""
-    left, right = place.read_control(target), place.read_control(source)
-    for path, control in ((target, left), (source, right)):
-        if control is None:
-            raise EngineError(f"{path} is no data directory: global/pg_control cannot be read")
-    assert left is not None and right is not None
+    left, right = _control(target), _control(source)
     if left[0] != right[0]:
         raise EngineError(f"the clusters have different system identifiers: {left[0]} and {right[0]}")
     if left[2] == right[2]:
