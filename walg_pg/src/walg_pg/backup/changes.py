@@ -11,7 +11,7 @@ from walg_core.observe import log
 from walg_core.storage.api import Storage
 
 from walg_pg.backup.base import Base
-from walg_pg.backup.blocks import BlockMap, RecordedBlocks, SummarizedBlocks
+from walg_pg.backup.blocks import BlockMap, ChangedBlocks, RecordedBlocks, SummarizedBlocks
 from walg_pg.backup.mode import ServerFacts
 from walg_pg.backup.pages import Blocks
 from walg_pg.backup.walk import Relation
@@ -21,6 +21,7 @@ from walg_pg.server import Server
 
 SUMMARIES_SINCE = 170000
 _PATIENCE = 60
+_ARCHIVE_PATIENCE = 10
 
 
 def block_map(
@@ -39,9 +40,7 @@ def block_map(
             failures.append(f"WAL summaries: {error}")
     if config.get("WALG_USE_WAL_DELTA"):
         try:
-            from walg_pg.journal.delta_map import load
-
-            changed = load(context, storage, facts.timeline, base.lsn, start_lsn)
+            changed = _recorded(context, storage, facts.timeline, base.lsn, start_lsn)
             log.info("Changed blocks are taken from WAL deltas")
             return RecordedBlocks(changed)
         except WalgError as error:
@@ -54,6 +53,20 @@ def block_map(
     for failure in failures:
         log.warning(f"{failure}; the data files are scanned instead")
     return None
+
+
+def _recorded(context: Context, storage: Storage, timeline: int, since: int, until: int) -> ChangedBlocks:
+    """The archive's map. The segment before the backup's start may be on its way there: waits some seconds for it."""
+    from walg_pg.journal.delta_map import DeltaMapUnavailable, load
+
+    deadline = time.monotonic() + _ARCHIVE_PATIENCE
+    while True:
+        try:
+            return load(context, storage, timeline, since, until)
+        except DeltaMapUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def summarized(server: Server, facts: ServerFacts, base: Base, start_lsn: int) -> SummarizedBlocks:
