@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from walg_core.errors import ConfigError
+from walg_core.observe.redact import redact
 from walg_core.settings.config import Config
 from walg_core.settings.declare import Setting, prefix_setting, storage_setting
 
@@ -98,6 +99,13 @@ def test_a_setting_whose_name_ends_like_a_source_is_its_own() -> None:
     config = make(environment={"OTHER_KEY_FILE": "/a/path"})
     assert config.get("OTHER_KEY_FILE") == "/a/path"
     assert config.get("OTHER_KEY") is None
+
+
+def test_a_secret_of_a_nested_configuration_is_hidden_when_it_is_read() -> None:
+    nested = make().nested({"password": "inner-s3cr3t"}, "other side of a copy")
+    assert redact("inner-s3cr3t") == "inner-s3cr3t"
+    nested.get("PASSWORD")
+    assert redact("with inner-s3cr3t") == "with --HIDDEN--"
 
 
 def test_required() -> None:

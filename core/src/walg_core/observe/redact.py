@@ -14,6 +14,8 @@ def hide(value: str) -> None:
 
     Texts shorter than four characters are left alone: they would be found in every other word.
     """
+    if value.strip() in _State.values:
+        return
     forms: set[str] = set()
     for text in (value.strip(), *_passwords(value), *_long_lines(value)):
         forms.update((text, _percent(text), text.replace("\\", "\\\\").replace('"', '\\"')))

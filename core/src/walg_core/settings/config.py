@@ -1,6 +1,7 @@
 """Reading settings: flag > environment > file > default, one setting at a time, with its origin."""
 
 from walg_core.errors import ConfigError
+from walg_core.observe.redact import hide
 from walg_core.settings.declare import Setting
 from walg_core.settings.parse import parse_value
 from walg_core.settings.secret_sources import SUFFIXES, fetch
@@ -54,13 +55,16 @@ class Config:
     def find(self, name: str) -> "tuple[Any, str] | None":
         """The raw value and its origin (`flag --x`, `environment X`, `file F: X`), not counting the default.
 
-        A secret may come from `NAME_FILE` or `NAME_COMMAND`; reading that raises ConfigError.
+        A secret may come from `NAME_FILE` or `NAME_COMMAND`; reading that raises ConfigError. What is read of a
+        secret is never shown from then on, in whichever (nested) configuration it stands.
         """
         located = self._locate(name)
         if located is None:
             return None
         raw, origin, suffix = located
         if not suffix:
+            if isinstance(raw, str) and self.declared[name].secret and self.declared[name].kind != "map":
+                hide(raw)
             return raw, origin
         if name not in self._fetched:
             self._fetched[name] = fetch(suffix, str(raw), origin)
