@@ -192,6 +192,7 @@ def server(field: Field) -> Iterator[Etcd]:
 
 
 @needs_server
+@pytest.mark.services
 def test_snapshot_under_writes(field: Field, server: Etcd) -> None:
     for number in range(50):
         server.call("put", f"k{number}", f"v{number}")

@@ -6,6 +6,8 @@ import ssl
 from typing import Any, NamedTuple
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from walg_core.errors import ConfigError, EngineError
 from walg_core.observe import log
 from walg_core.settings.config import Config
@@ -100,7 +102,7 @@ def _by_sentinel(found: Address, text: str, master: str) -> Address:
 
 def _asked(pairs: list[tuple[str, int]], master: str) -> tuple[str, int]:
     watchers: Any = redis.Sentinel
-    host, port = watchers(pairs, socket_timeout=10.0).discover_master(master)
+    host, port = watchers(pairs, socket_timeout=10.0, retry=Retry(NoBackoff(), 0)).discover_master(master)
     return host, port
 
 
@@ -111,6 +113,7 @@ def client(where: Address) -> redis.Redis:
         "password": where.password or None,
         "db": where.database,
         "socket_timeout": where.timeout,
+        "retry": Retry(NoBackoff(), 0),
     }
     if where.socket:
         return redis.Redis(unix_socket_path=where.socket, **options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from walg_core.pipeline.reader import CHUNK, Reader
+
 LIMIT = 2 << 20
 """Bytes that may wait in one channel."""
 
@@ -90,3 +92,38 @@ class Channel:
         with self._changed:
             self._gone = True
             self._changed.notify_all()
+
+
+class Ahead:
+    """Reads its source in a thread of its own, a bounded number of bytes ahead, so that both sides work at once.
+
+    Closing wakes a source that waits, by its `cancel` where it has one, and closes it.
+    """
+
+    def __init__(self, source: Reader, limit: int = LIMIT) -> None:
+        self._source = source
+        self._channel = Channel(limit)
+        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while piece := self._source.read(CHUNK):
+                self._channel.put(piece)
+            self._channel.end()
+        except ChannelClosed:
+            return
+        except BaseException as error:
+            self._channel.fail(error)
+        finally:
+            self._source.close()
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._channel.read(size)
+
+    def close(self) -> None:
+        self._channel.close()
+        cancel = getattr(self._source, "cancel", None)
+        if cancel and self._thread.is_alive():
+            cancel()
+        self._thread.join()

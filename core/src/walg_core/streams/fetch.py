@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +12,7 @@ from walg_core.errors import IntegrityError, ObjectNotFound
 from walg_core.pipeline.reader import CHUNK, IterReader, Reader
 from walg_core.pipeline.transfer import open_by_name, read
 from walg_core.storage.layers.limit import LimitedReader, disk_bucket
-from walg_core.streams.channel import Channel, ChannelClosed
+from walg_core.streams.channel import Ahead
 from walg_core.streams.push import METADATA, SINGLE_TYPE, SPLIT_TYPE
 from walg_core.streams.splitter import join
 
@@ -99,7 +98,7 @@ def _open_split(context: Context, storage: Storage, prefix: str, layout: _Layout
         raise IntegrityError(f"decompressor for file type '{extension}' not found")
     found = _partitions(storage, prefix, layout)
     readers: list[Reader] = [IterReader(_concatenated(context, storage, keys, extension)) for keys in found]
-    stages = [_Ahead(reader) for reader in readers] if len(readers) <= _PREFETCHING else []
+    stages = [Ahead(reader) for reader in readers] if len(readers) <= _PREFETCHING else []
 
     def close() -> None:
         for reader in stages or readers:
@@ -151,32 +150,3 @@ def _concatenated(context: Context, storage: Storage, keys: list[str], extension
                 yield piece
         finally:
             source.close()
-
-
-class _Ahead:
-    """Decodes a partition in a thread of its own, a bounded number of bytes ahead."""
-
-    def __init__(self, source: Reader) -> None:
-        self._source = source
-        self._channel = Channel()
-        self._thread = threading.Thread(target=self._run, name="partition", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            while piece := self._source.read(CHUNK):
-                self._channel.put(piece)
-            self._channel.end()
-        except ChannelClosed:
-            return
-        except BaseException as error:
-            self._channel.fail(error)
-        finally:
-            self._source.close()
-
-    def read(self, size: int = -1, /) -> bytes:
-        return self._channel.read(size)
-
-    def close(self) -> None:
-        self._channel.close()
-        self._thread.join()

@@ -19,7 +19,7 @@ from walg_core.pipeline.meters import CountingReader
 from walg_core.pipeline.reader import Reader
 from walg_core.pipeline.transfer import store
 from walg_core.storage.layers.limit import LimitedReader, disk_bucket
-from walg_core.streams.channel import Channel
+from walg_core.streams.channel import Ahead, Channel
 from walg_core.streams.splitter import Split, deal
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SPLIT_TYPE = "SPLIT_MERGE_STREAM_BACKUP"
 SINGLE_TYPE = "STREAM_BACKUP"
+_AHEAD = 8 << 20
 METADATA = "stream_metadata.json"
 
 
@@ -110,7 +111,9 @@ def store_stream(
     """Store a stream below `prefix` as one object or split; returns the plain and the stored size. Closes `source`."""
     bucket = disk_bucket(context)
     with track(None, "backup") as tracker:
-        counted = CountingReader(LimitedReader(source, bucket) if bucket else source)
+        # Dealing out a split stream runs beside the uploads anyway.
+        ahead = Ahead(source, _AHEAD) if split is None else source
+        counted = CountingReader(LimitedReader(ahead, bucket) if bucket else ahead)
         tracked = TrackedReader(counted, tracker)
         if split is None:
             stored = store(context, storage, f"{prefix}stream", tracked)

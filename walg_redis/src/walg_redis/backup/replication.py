@@ -156,6 +156,13 @@ class ReplicationReader:
                 return piece
             self._buffer += self._receive(wanted)
 
+    def cancel(self) -> None:
+        """Wake a `read` of another thread, which then fails."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
     def close(self) -> None:
         self._socket.close()
 
@@ -176,6 +183,9 @@ class RdbTail:
         if not piece and size and not (_is_header(self._head) and self._tail[:1] == b"\xff"):
             raise IntegrityError("the server did not send a whole RDB")
         return piece
+
+    def cancel(self) -> None:
+        self._source.cancel()
 
     def close(self) -> None:
         self._source.close()

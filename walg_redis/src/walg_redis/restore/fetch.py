@@ -131,7 +131,7 @@ def _fetch_rdb(context: Context, storage: Storage, backup: Backup, options: Opti
             _run_command(context, command, staged, replaced, old)
         else:
             if options.keep_old and os.path.exists(target):
-                _keep_copy(target, old)
+                old.keep(target)
             rename(staged, target)
             for path in replaced:
                 if path != target:
@@ -142,15 +142,6 @@ def _fetch_rdb(context: Context, storage: Storage, backup: Backup, options: Opti
 def _staging_place(data: str, has_command: bool) -> str:
     """The data directory; with a command that knows its own place, any with room when there is none."""
     return tempfile.gettempdir() if has_command and not os.access(data, os.W_OK) else data
-
-
-def _keep_copy(target: str, old: Old) -> None:
-    """A second name for the old dump, so that the swap itself stays one step."""
-    second = f"{target}.wal-g-old"
-    if os.path.lexists(second):
-        os.unlink(second)
-    os.link(target, second)
-    old.put_aside(second)
 
 
 def _run_command(context: Context, text: str, staged: str, replaced: list[str], old: Old) -> None:

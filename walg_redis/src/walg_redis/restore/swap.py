@@ -63,12 +63,19 @@ class Old:
         """Out of the server's way, on the same file system; one that is missing is fine."""
         if not os.path.lexists(path):
             return
+        target = self._place(path)
+        rename(path, target)
+        self._moved.append((path, target))
+
+    def keep(self, path: str) -> None:
+        """A second name for a file that is about to be replaced in one step."""
+        os.link(path, self._place(path))
+
+    def _place(self, path: str) -> str:
         if not os.path.isdir(self._folder):
             os.mkdir(self._folder, 0o700)
             sync_dir(self._data)
-        target = os.path.join(self._folder, os.path.basename(path))
-        rename(path, target)
-        self._moved.append((path, target))
+        return os.path.join(self._folder, os.path.basename(path))
 
     def restore(self) -> None:
         """Everything back to its place, over what a failed restore wrote there."""

@@ -1,0 +1,300 @@
+"""Whole cycles with real servers."""
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def fill(client: Any, count: int = 200) -> None:
+    """Keys of every type, one in another database, one that expires."""
+    pipe = client.pipeline()
+    for number in range(count):
+        pipe.set(f"text{number}", f"value {number}")
+        pipe.rpush(f"list{number}", *range(number % 30 + 1))
+        pipe.sadd(f"set{number}", *range(number % 30 + 1))
+        pipe.zadd(f"sorted{number}", {str(each): each * 1.5 for each in range(number % 30 + 1)})
+        pipe.hset(f"hash{number}", mapping={str(each): "x" * each for each in range(number % 30 + 1)})
+        pipe.xadd(f"stream{number}", {"a": str(number)}, id=f"{number + 1}-1")
+        pipe.setbit(f"bits{number}", number, 1)
+        pipe.pfadd(f"counter{number}", number)
+    pipe.set("binary", bytes(range(256)))
+    pipe.set("expires", "later", ex=100000)
+    pipe.execute()
+
+
+def digest(client: Any) -> str:
+    return str(client.execute_command("DEBUG", "DIGEST"))
+
+
+DEBUG = ("--enable-debug-command", "yes")
+
+
+@pytest.mark.parametrize("options", [("--repl-diskless-sync", "yes"), ("--repl-diskless-sync", "no")])
+def test_rdb_over_the_replication_protocol(field: Any, options: tuple[str, ...]) -> None:
+    source = field.server("source", *DEBUG, *options)
+    field.aim(source)
+    fill(source.client)
+    before = digest(source.client)
+    field.run("backup-push", "--permanent", "--add-user-data", '{"b":1,"a":[2]}')
+    (name,) = field.names()
+    sentinel = json.loads((field.path / f"archive/basebackups_005/{name}_backup_stop_sentinel.json").read_text())
+    assert list(sentinel) == [
+        "BackupName", "StartLocalTime", "FinishLocalTime", "UserData", "Permanent", "DataSize", "BackupSize",
+        "BackupType", "UsedMemory", "UsedMemoryRss", "MaxDBNumber", "TSStartTime", "TSFinishTime",
+    ]  # fmt: skip
+    target = field.server("target", *DEBUG)
+    target.client.set("old", "data")
+    target.stop()
+    field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
+    target.start()
+    assert digest(target.client) == before
+    assert target.client.get("old") is None
+
+
+def test_rdb_through_commands(field: Any) -> None:
+    source = field.server("source")
+    field.aim(source)
+    fill(source.client)
+    cli = field.program.replace("-server", "-cli")
+    field.environment["WALG_STREAM_CREATE_COMMAND"] = f"{cli} -p {source.port} --rdb -"
+    field.run("backup-push")
+    target = field.path / "target"
+    target.mkdir()
+    (target / "dump.rdb").write_bytes(b"old")
+    (target / "appendonlydir").mkdir()
+    (target / "appendonlydir/x").write_bytes(b"old")
+    _, err = field.run(
+        "backup-fetch", "LATEST", "--skip-checks", status=1,
+        WALG_REDIS_DATA_PATH=str(target), WALG_STREAM_RESTORE_COMMAND=f"head -c 100 > {target}/dump.rdb; exit 3",
+    )  # fmt: skip
+    assert "exit status 3" in err
+    assert (target / "dump.rdb").read_bytes() == b"old"
+    assert (target / "appendonlydir/x").read_bytes() == b"old"
+    field.run(
+        "backup-fetch", "LATEST",
+        WALG_REDIS_DATA_PATH=str(target), WALG_STREAM_RESTORE_COMMAND=f"cat > {target}/dump.rdb",
+    )  # fmt: skip
+    assert sorted(path.name for path in target.iterdir()) == ["dump.rdb"]
+    restored = field.server("target")
+    assert restored.client.dbsize() == source.client.dbsize()
+
+
+def test_aof_while_it_is_rewritten(field: Any) -> None:
+    source = field.server("source", *DEBUG, "--appendonly", "yes")
+    field.aim(source)
+    fill(source.client)
+    stop = threading.Event()
+    written = [0]
+
+    def work() -> None:
+        while not stop.is_set():
+            written[0] += 1
+            source.client.set(f"live{written[0]}", written[0])
+            if written[0] % 200 == 0:
+                try:
+                    source.client.bgrewriteaof()
+                except Exception:
+                    time.sleep(0.001)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    held = []
+    try:
+        for _ in range(3):
+            held.append(written[0] - 1)
+            field.run("backup-push", "--type", "aof", "--permanent")
+    finally:
+        stop.set()
+        thread.join()
+    version = json.loads(field.run("backup-info", "LATEST")[0])[0]["Version"]
+    assert list((source.data / "pinned").iterdir()) == []
+    for at, name in enumerate(field.names()):
+        target = field.path / f"target{at}"
+        field.run("backup-fetch", name, "--type", "aof", "--redis-version", version, WALG_REDIS_DATA_PATH=str(target))
+        restored = field.server(f"target{at}", "--appendonly", "yes")
+        assert restored.client.get("text7") == "value 7"
+        assert restored.client.xlen("stream3") == 1
+        for number in range(1, held[at]):
+            assert restored.client.get(f"live{number}") == str(number)
+        restored.stop()
+
+
+def test_versions_and_types(field: Any) -> None:
+    source = field.server("source", "--appendonly", "yes")
+    field.aim(source)
+    source.client.set("a", "b")
+    field.run("backup-push", "--type", "aof")
+    (name,) = field.names()
+    target = field.path / "target"
+    words = ("backup-fetch", name, "--type", "aof")
+    where = {"WALG_REDIS_DATA_PATH": str(target)}
+    _, err = field.run(*words, status=1, **where)
+    assert "--redis-version is required" in err
+    _, err = field.run(*words, "--redis-version", "6.2.1", status=1, **where)
+    assert "could not be restored to version 6.2.1" in err
+    _, err = field.run("backup-fetch", name, status=1, **where)
+    assert "is of type aof, not rdb" in err
+    _, err = field.run("backup-fetch", "LATEST", status=1, **where)
+    assert "No backups found" in err
+    _, err = field.run(*words, "--redis-version", "99", status=1)
+    assert "is running in" in err
+    assert not target.exists()
+
+
+def test_servers_that_do_not_help(field: Any) -> None:
+    source = field.server("source", "--requirepass", "secret")
+    field.aim(source)
+    _, err = field.run("backup-push", status=1)
+    assert "set WALG_REDIS_PASSWORD" in err
+    _, err = field.run("backup-push", status=1, WALG_REDIS_PASSWORD="wrong-one")
+    assert "check WALG_REDIS_USERNAME and WALG_REDIS_PASSWORD" in err
+    assert "wrong-one" not in err
+    field.run("backup-push", WALG_REDIS_PASSWORD="secret")
+    _, err = field.run("backup-push", "--type", "aof", status=1, WALG_REDIS_PASSWORD="secret")
+    assert "is appendonly switched on" in err
+    _, err = field.run("backup-push", "--type", "other", status=1)
+    assert "must be one of rdb, aof, rdb_ts, aof_ts, ts" in err
+    _, err = field.run("backup-push", status=1, WALG_REDIS_PORT="1")
+    assert "check WALG_REDIS_HOST and WALG_REDIS_PORT" in err
+    _, err = field.run("backup-push", status=1, WALG_REDIS_DATA_PATH="/nowhere", WALG_STREAM_CREATE_COMMAND="false")
+    assert "exit status 1" in err
+    assert len(field.names()) == 1
+    field.run("backup-push", WALG_REDIS_PASSWORD="secret", WALG_STREAM_CREATE_COMMAND='echo "$REDISCLI_AUTH"')
+    assert len([p for p in (field.path / "archive/basebackups_005").iterdir() if p.is_dir()]) == 2
+
+
+def test_a_socket_and_an_acl_user(field: Any) -> None:
+    path = field.path / "s"
+    source = field.server("source", "--unixsocket", str(path))
+    field.aim(source)
+    source.client.execute_command("ACL", "SETUSER", "backup", "on", ">pw", "+psync", "+replconf", "+ping")
+    source.client.set("a", "b")
+    field.run(
+        "backup-push", WALG_REDIS_SOCKET=str(path), WALG_REDIS_USERNAME="backup", WALG_REDIS_PASSWORD="pw",
+        WALG_REDIS_PORT="1",
+    )  # fmt: skip
+    assert len(field.names()) == 1
+
+
+def test_full_disk_stops_an_aof_backup(field: Any) -> None:
+    source = field.server("source", "--appendonly", "yes")
+    field.aim(source)
+    source.client.set("a", "b")
+    _, err = field.run("backup-push", "--type", "aof", status=1, WALG_REDIS_DATA_THRESHOLD="0")
+    assert "disk is filled above limit" in err
+    assert "WALG_REDIS_DATA_THRESHOLD" in err
+    assert field.names() == []
+    assert [p for p in (field.path / "archive").rglob("*") if p.is_file()] == []
+
+
+def test_torn_and_foreign_data_is_refused(field: Any) -> None:
+    source = field.server("source", "--appendonly", "yes")
+    field.aim(source)
+    fill(source.client, 20)
+    field.run("backup-push", WALG_COMPRESSION_METHOD="none")
+    target = field.path / "target"
+    target.mkdir()
+    (target / "dump.rdb").write_bytes(b"old data")
+    (name,) = field.names()
+    stored = field.path / f"archive/basebackups_005/{name}/stream"
+    whole = stored.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    for data in (whole[:-30], whole[:100], b"", bytes(damaged), b"x" * len(whole), whole + b"more"):
+        stored.write_bytes(data)
+        field.run("backup-fetch", name, status=1, WALG_REDIS_DATA_PATH=str(target))
+        assert (target / "dump.rdb").read_bytes() == b"old data"
+        assert [path.name for path in target.iterdir()] == ["dump.rdb"]
+    stored.write_bytes(whole)
+    field.run("backup-fetch", name, "--keep-old", WALG_REDIS_DATA_PATH=str(target))
+    assert (target / "dump.rdb").read_bytes() == whole
+    (kept,) = target.glob("wal-g-old-*")
+    assert (kept / "dump.rdb").read_bytes() == b"old data"
+
+
+def test_killed_fetches_leave_old_or_new(field: Any) -> None:
+    source = field.server("source", "--appendonly", "yes")
+    field.aim(source)
+    source.client.set("which", "new")
+    for number in range(300):
+        source.client.set(f"k{number}", "x" * 1000)
+    field.run("backup-push", "--type", "aof")
+    source.stop()
+    target = field.server("target", "--appendonly", "yes")
+    target.client.set("which", "old")
+    target.stop()
+    seen = set()
+    randomness = random.Random(7)
+    for _ in range(12):
+        process = field.popen(
+            "backup-fetch", "LATEST", "--type", "aof", "--redis-version", "99", WALG_REDIS_DATA_PATH=str(target.data)
+        )
+        time.sleep(0.25 + randomness.random() * 0.35)
+        process.kill()
+        process.communicate()
+        target.start()
+        seen.add(target.client.get("which"))
+        if seen & {"new"}:
+            assert target.client.get("k299") == "x" * 1000
+        target.stop()
+    assert seen <= {"old", "new"}
+    field.run("backup-fetch", "LATEST", "--type", "aof", "--redis-version", "99", WALG_REDIS_DATA_PATH=str(target.data))
+    target.start()
+    assert target.client.get("which") == "new"
+
+
+def test_golden_archive(field: Any, golden: Callable[[], Path]) -> None:
+    prefix = {"WALG_FILE_PREFIX": str(golden())}
+    out, _ = field.run("backup-list", **prefix)
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["stream_20261122T120909Z", "aof_20261122T120915Z"]
+    for kind, options in (("rdb", ()), ("aof", ("--appendonly", "yes"))):
+        target = field.path / f"golden-{kind}"
+        field.run(
+            "backup-fetch", "LATEST", "--type", kind, "--redis-version", "7.0.15",
+            WALG_REDIS_DATA_PATH=str(target), **prefix,
+        )  # fmt: skip
+        server = field.server(f"golden-{kind}", *options)
+        assert server.client.dbsize() == 300
+        assert all(server.client.get(f"k{number}") == f"v{number}" for number in range(1, 301))
+        server.stop()
+    _, err = field.run("delete", "--retain-count", "1", "--purge-garbage", **prefix)
+    assert "Backups selected to be retained: [aof_20261122T120915Z stream_20261122T120909Z]" in err
+    assert "Garbage prefixes in backups folder: [stream_20261122T120855Z]" in err
+
+
+@pytest.mark.slow
+def test_a_million_keys_under_writes(field: Any) -> None:
+    source = field.server("source", *DEBUG)
+    field.aim(source)
+    source.client.execute_command("DEBUG", "POPULATE", 1_000_000, "key", 100)
+    fill(source.client, 1000)
+    stop = threading.Event()
+
+    def work() -> None:
+        number = 0
+        while not stop.is_set():
+            source.client.set(f"live{number % 1000}", number)
+            number += 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        field.run("backup-push")
+    finally:
+        stop.set()
+        thread.join()
+    target = field.path / "target"
+    field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target))
+    restored = field.server("target", *DEBUG)
+    assert restored.client.dbsize() >= 1_008_000
+    for database in (source, restored):
+        names = list(database.client.scan_iter("live*", count=100000))
+        for at in range(0, len(names), 1000):
+            database.client.delete(*names[at : at + 1000])
+    assert digest(restored.client) == digest(source.client)
