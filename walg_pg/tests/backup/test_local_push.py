@@ -108,6 +108,13 @@ def test_composers(site, full: str, flag: str) -> None:
     assert site.restored(name) == site.contents()
 
 
+def test_turbo_and_direct_reads(site) -> None:
+    name = site.push("--full", "--turbo", WALG_DIRECT_IO="true", WALG_DISK_RATE_LIMIT="1000")
+    delta = site.push("--verify", WALG_DIRECT_IO="true", WALG_DIRECT_IO_BLOCK_COUNT="3", WALG_DELTA_MAX_STEPS="1")
+    assert site.json(delta)["DeltaFrom"] == name
+    assert site.restored(delta) == site.contents()
+
+
 def test_without_a_file_list(site) -> None:
     name = site.push("--without-files-metadata", WALG_DELTA_MAX_STEPS="5")
     assert site.json(name)["FilesMetadataDisabled"] is True

@@ -39,11 +39,12 @@ def store_control(uploader: Uploader, packer: Packer, control: Found | None) -> 
     if control is None:
         raise EngineError("global/pg_control was not found in the data directory", hint="is it a whole cluster?")
     size = control.stat.st_size
+    files = DataFiles()
     try:
-        fd = packer.files.open(control.path)
+        fd = files.open(control.path)
     except FileNotFoundError as error:
         raise EngineError(f"{control.path} vanished during the backup") from error
-    content = FileContent(DataFiles(), fd, control.path, size)
+    content = FileContent(files, fd, control.path, size)
     try:
         data = b"".join(iter(lambda: content.read(size), b""))
     finally:
