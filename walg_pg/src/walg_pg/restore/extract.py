@@ -11,10 +11,11 @@ from walg_core.errors import IntegrityError, Interrupted, NoSpace
 from walg_core.io.destination import Destination, components, show, write_all
 from walg_core.observe import log
 from walg_core.pipeline import untar
+from walg_core.pipeline.reader import CHUNK
 
 from walg_pg.restore import increments
 from walg_pg.restore.chain import PG_CONTROL, Link, bare
-from walg_pg.restore.source import Download, open_part
+from walg_pg.restore.source import Download, ReadAhead, open_part
 from walg_pg.restore.stamps import rounded_seconds
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Extractor:
         self._lock = threading.Lock()
         self.control: bytes | None = None
         self.root_mode_seen = False
+        self.ahead = False
+        """Whether parts are decompressed in threads of their own: when there are fewer parts than processors."""
 
     def part(self, info: ObjectInfo) -> None:
         """Extract one object. Raises IntegrityError, StorageError, NoSpace, OSError, Interrupted when cancelled."""
@@ -85,6 +88,8 @@ class Extractor:
             self._link.backup.storage, info, retries=self._retries, stopped=self._progress.cancelled.is_set
         )
         reader = open_part(self._context, download, info.key)
+        if self.ahead and info.size > CHUNK:
+            reader = ReadAhead(reader)
         try:
             archive = untar.Archive(reader, info.key)
             seen = set()

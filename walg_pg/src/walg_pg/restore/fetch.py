@@ -205,6 +205,7 @@ class Restore:
         """Extract the parts with the workers; the first failure stops the others and is raised."""
         if not parts:
             return
+        extractor.ahead = len(parts) < (os.cpu_count() or 1)
 
         def one(part: ObjectInfo) -> None:
             extractor.part(part)

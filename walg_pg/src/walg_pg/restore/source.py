@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from walg_core.errors import ConfigError, IntegrityError, TransientError
 from walg_core.observe import log
+from walg_core.pipeline.reader import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,3 +100,61 @@ def open_part(context: Context, download: Download, key: str) -> Reader:
     except BaseException:
         download.close()
         raise
+
+
+class ReadAhead:
+    """Reads its source in a thread of its own, at most `PIECES` pieces of 1 MiB ahead of who reads it.
+
+    Decompressing one piece and writing another then happen at once. Errors of the source are raised by `read`.
+    """
+
+    PIECES = 4
+
+    def __init__(self, source: Reader) -> None:
+        self._source = source
+        self._queue: SimpleQueue[bytes | BaseException] = SimpleQueue()
+        self._room = threading.Semaphore(self.PIECES)
+        self._stopped = False
+        self._rest = memoryview(b"")
+        self._ended: bytes | BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._room.acquire()
+                if self._stopped:
+                    return
+                piece = self._source.read(CHUNK)
+                self._queue.put(piece)
+                if not piece:
+                    return
+        except BaseException as error:
+            self._queue.put(error)
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._rest:
+            piece = self._next()
+            if size < 0 or len(piece) <= size:
+                return piece
+            self._rest = memoryview(piece)
+        out, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(out)
+
+    def _next(self) -> bytes:
+        if self._ended is None:
+            found = self._queue.get()
+            self._room.release()
+            if found and not isinstance(found, BaseException):
+                return found
+            self._ended = found
+        if isinstance(self._ended, BaseException):
+            raise self._ended
+        return b""
+
+    def close(self) -> None:
+        self._stopped = True
+        self._room.release()
+        self._thread.join()
+        self._source.close()
