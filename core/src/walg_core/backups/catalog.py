@@ -1,7 +1,7 @@
 """Which backups exist: one per sentinel, in the order in which they were made (spec/stream-backups.md 7).
 
 The original orders by the sentinel's modification time, so that marking or copying an old backup makes it `LATEST`.
-Where a name carries its time, that counts here; other names (PostgreSQL's) go by the sentinel's time.
+Where a name carries its time, that counts here; other names go by the sentinel's time.
 """
 
 from __future__ import annotations

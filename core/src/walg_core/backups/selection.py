@@ -67,7 +67,9 @@ def find_by_name(storages: Sequence[Storage], name: str, folder: str = FOLDER) -
         newest = [(storage, entries[-1]) for storage in storages if (entries := list_backups(storage, folder))]
         if not newest:
             raise NoBackups(hint="make one with `wal-g backup-push`, or check the storage's settings")
-        return max(newest, key=lambda pair: pair[1].order)
+        chosen = max(newest, key=lambda pair: pair[1].order)
+        log.info(f"LATEST backup is: '{chosen[1].name}'")
+        return chosen
     failure: NoBackups | None = None
     for storage in storages:
         try:

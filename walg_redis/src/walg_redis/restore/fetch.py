@@ -100,6 +100,7 @@ def choose(context: Context, name: str, kind: str) -> tuple[Storage, Backup]:
         storage = named[entry.storage_name]
         backup = sentinels.load(storage, entry, FORM)
         if kind_of(backup) == main and (kind == main or has_tree(storage, backup.name)):
+            log.info(f"LATEST backup is: '{backup.name}'")
             return storage, backup
     raise NoBackups(hint=f"there is no backup of type {kind}; `wal-g backup-list --detail` shows all")
 
