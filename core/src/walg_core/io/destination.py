@@ -19,7 +19,7 @@ from collections import OrderedDict
 from types import TracebackType
 
 from walg_core.errors import IntegrityError
-from walg_core.io.atomic import make_dirs, sync_file, temporary_name
+from walg_core.io.atomic import is_temporary, make_dirs, sync_file, temporary_name
 
 Parts = tuple[bytes, ...]
 
@@ -269,6 +269,17 @@ class Destination:
         if self._fsync:
             sync_file(directory)
         return None
+
+    def remove_leftovers(self, parts: Parts) -> None:
+        """Remove what an interrupted `write_file` of this name has left beside it."""
+        prefix = os.fsdecode(parts[-1]) + ".tmp."
+        try:
+            directory = self._open_dir(parts[:-1], None)
+        except FileNotFoundError:
+            return
+        for name in os.listdir(directory):
+            if name.startswith(prefix) and is_temporary(name):
+                os.unlink(os.fsencode(name), dir_fd=directory)
 
     def symlink(self, parts: Parts, target: str) -> None:
         """A link that the caller has decided on (never an archive); the same link existing already is fine."""

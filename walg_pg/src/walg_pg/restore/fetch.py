@@ -232,6 +232,8 @@ class Restore:
         if not plan_.partial:
             for name in REQUIRED_DIRECTORIES:
                 root.make_dir(components(name), None, parents=0o700)
+        for name in (PG_CONTROL, "postgresql.auto.conf", "recovery.signal", "recovery.conf"):
+            root.remove_leftovers(components(name))
         tablespaces.link(plan_.layout, root)
         checks.everything_there(root, newest, self.progress.skipped)
         if not plan_.partial or newest.wanted is None:

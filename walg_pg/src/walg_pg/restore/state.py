@@ -45,6 +45,7 @@ class State:
 
     def open(self) -> None:
         """Begin, or go on where the last run stopped. EngineError when the directory is not empty and not ours."""
+        self._root.remove_leftovers(components(STATE_NAME))
         found = self._root.read_file(components(STATE_NAME), 1 << 26)
         if found is not None:
             self._go_on(found)
