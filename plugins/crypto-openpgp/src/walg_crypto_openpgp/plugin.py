@@ -23,6 +23,7 @@ ENVELOPE = (
         kind="duration",
         default="0",
     ),
+    Setting("YC_CA_FILE", "certificates to trust instead of the usual ones (PEM)", kind="path"),
 )
 
 

@@ -1,0 +1,1 @@
+"""Encryption under keys of Yandex Cloud KMS."""
