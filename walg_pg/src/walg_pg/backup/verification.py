@@ -18,8 +18,9 @@ from walg_pg.backup.walk import Found
 
 REPORTED = 10
 """Corrupt blocks recorded per file unless all are wanted."""
-_TRIES = 5
-_PAUSE = 0.05
+_TRIES = 4
+_PAUSE = 0.03
+_CERTAIN = 100
 
 
 class Verification:
@@ -59,37 +60,43 @@ class Verification:
         suspects = np.flatnonzero(~heads.new & ~current & (wrong | ~heads.sane))
         with self._lock:
             self.pages += count
-        bad = []
-        for place in suspects:
-            stays = self._stays_bad(int(blocks[place]), int(absolute[place]), fd)
-            if stays is not None:
-                bad.append(int(blocks[place]))
-                log.warning(f"Corruption found in {found.path}/[{bad[-1]}], {stays}")
-        return bad
+        bad = self._confirmed([(int(blocks[place]), int(absolute[place])) for place in suspects], fd)
+        for block, verdict in bad:
+            log.warning(f"Corruption found in {found.path}/[{block}], {verdict}")
+        return [block for block, _ in bad]
 
-    def _stays_bad(self, block: int, absolute: int, fd: int) -> str | None:
-        """Read the page again, in case the server was writing it: what is wrong with it, or None."""
-        verdict = None
+    def _confirmed(self, suspects: list[tuple[int, int]], fd: int) -> list[tuple[int, str]]:
+        """Those pages (number in file, absolute number) that stay wrong when read again, and what is wrong.
+
+        The server may have been writing them; pauses are shared by all suspects, and left out once damage is certain.
+        """
+        verdicts: dict[int, str] = {}
         for attempt in range(_TRIES):
-            time.sleep(_PAUSE * attempt)
-            try:
-                data = self._files.read(fd, self.page, block * self.page)
-            except OSError as error:
-                return f"it cannot be read: {error.strerror}"
-            if len(data) < self.page:
-                return None
-            heads = Headers(data, 1, self.page)
-            if heads.new[0] or heads.lsn[0] >= self.start_lsn:
-                return None
-            stored = int(heads.checksum[0])
-            computed = int(checksums(data, 1, self.page, np.array([absolute], np.uint32))[0])
-            if stored and stored != computed:
-                verdict = f"expected {stored:x}, found {computed:x}"
-            elif not heads.sane[0]:
-                verdict = "its header makes no sense"
-            else:
-                return None
-        return verdict
+            if not suspects:
+                break
+            if self.corrupt < _CERTAIN:
+                time.sleep(_PAUSE * attempt)
+            checked = [(block, absolute, self._look(block, absolute, fd)) for block, absolute in suspects]
+            suspects = [(block, absolute) for block, absolute, verdict in checked if verdict]
+            verdicts = {block: verdict for block, _, verdict in checked if verdict}
+        return list(verdicts.items())
+
+    def _look(self, block: int, absolute: int, fd: int) -> str:
+        """Read a page and say what is wrong with it, "" when nothing is."""
+        try:
+            data = self._files.read(fd, self.page, block * self.page)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+        if len(data) < self.page:
+            return ""
+        heads = Headers(data, 1, self.page)
+        if heads.new[0] or heads.lsn[0] >= self.start_lsn:
+            return ""
+        stored = int(heads.checksum[0])
+        computed = int(checksums(data, 1, self.page, np.array([absolute], np.uint32))[0])
+        if stored and stored != computed:
+            return f"expected {stored:x}, found {computed:x}"
+        return "" if heads.sane[0] else "its header makes no sense"
 
     def count(self, bad: list[int]) -> tuple[int, tuple[int, ...]] | None:
         """Count one file's corrupt blocks; what `Files` records of them."""
