@@ -95,6 +95,7 @@ class BackupMode:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.active = False
+        self._stopping = False
 
     def start(self, label: str) -> Started:
         """Begin with an immediate checkpoint."""
@@ -125,6 +126,7 @@ class BackupMode:
                 "the connection was lost during the backup; a non-exclusive backup cannot be stopped from another one",
                 hint="run backup-push again",
             )
+        self._stopping = True
         self.server.execute(f"begin; set local statement_timeout = {int(timeout_ms)}")
         if version >= 150000:
             query = "select lsn::text, labelfile, spcmapfile from pg_backup_stop($1)"
@@ -153,6 +155,8 @@ class BackupMode:
             # 9.6 leaves non-exclusive mode with the session; only the exclusive mode must be ended by a call.
             call = "select pg_stop_backup()" if version < 90600 else ""
         try:
+            if self._stopping:
+                self.server.execute("rollback", timeout=30)
             if call:
                 self.server.query(call, timeout=30)
             log.info("the server has left backup mode")
