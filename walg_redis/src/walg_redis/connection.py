@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from walg_core.errors import ConfigError, EngineError
+from walg_core.errors import ConfigError, EngineError, WalgError
 from walg_core.observe import log
 from walg_core.settings.config import Config
+
+if TYPE_CHECKING:
+    import redis
+
+# The client library is imported where it is used: a backup needs it only for the details in its sentinel.
 
 
 class Tls(NamedTuple):
@@ -84,6 +86,8 @@ def _tls(config: Config) -> Tls | None:
 
 
 def _by_sentinel(found: Address, text: str, master: str) -> Address:
+    from redis import RedisError
+
     pairs = []
     for each in text.split(","):
         name, _, number = each.strip().rpartition(":")
@@ -92,7 +96,7 @@ def _by_sentinel(found: Address, text: str, master: str) -> Address:
         pairs.append((name.strip("[]"), int(number)))
     try:
         host, port = _asked(pairs, master)
-    except (redis.RedisError, OSError) as error:
+    except (RedisError, OSError) as error:
         raise EngineError(
             f"no Sentinel of WALG_REDIS_SENTINELS tells where '{master}' is: {error}",
             hint="check WALG_REDIS_SENTINELS and WALG_REDIS_SENTINEL_MASTER",
@@ -101,6 +105,10 @@ def _by_sentinel(found: Address, text: str, master: str) -> Address:
 
 
 def _asked(pairs: list[tuple[str, int]], master: str) -> tuple[str, int]:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
     watchers: Any = redis.Sentinel
     host, port = watchers(pairs, socket_timeout=10.0, retry=Retry(NoBackoff(), 0)).discover_master(master)
     return host, port
@@ -108,6 +116,10 @@ def _asked(pairs: list[tuple[str, int]], master: str) -> tuple[str, int]:
 
 def client(where: Address) -> redis.Redis:
     """A client that connects on first use. The caller closes it."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
     options: dict[str, Any] = {
         "username": where.username if where.password else None,
         "password": where.password or None,
@@ -125,11 +137,13 @@ def client(where: Address) -> redis.Redis:
 
 def facts(config: Config) -> Facts:
     """INFO's memory and keyspace; a server that does not answer is only reported: a backup works without."""
+    from redis import RedisError
+
     try:
         with client(address(config)) as server:
             memory: dict[str, Any] = dict(server.info("memory"))
             keyspace: dict[str, Any] = dict(server.info("keyspace"))
-    except (redis.RedisError, OSError, EngineError) as error:
+    except (RedisError, OSError, WalgError) as error:
         log.warning(f"the server does not tell its memory and databases, the backup's details stay empty: {error}")
         return Facts()
     numbers = [int(name[2:]) for name in keyspace if name.startswith("db") and name[2:].isdigit()]

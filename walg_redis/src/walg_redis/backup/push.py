@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +26,7 @@ from walg_redis.backup.disk import DiskWatcher
 from walg_redis.backup.pins import Pinned, pin, release
 from walg_redis.backup.replication import RdbTail, ReplicationReader
 from walg_redis.backup.tars import pack
-from walg_redis.connection import address, client, command_environment, facts
+from walg_redis.connection import Facts, address, client, command_environment, facts
 from walg_redis.sentinel import ATTACHED, main_sentinel, tiered_sentinel
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _push_main(context: Context, options: Options) -> str:
     kind = options.kind.removesuffix("_ts")
     parts: list[_Tiered] = []
     version = _server_version(context) if kind == "aof" else ""
-    server = facts(context.config)
+    server = _Facts(context)
     shards = gojson.dumps(slots.read(context.config)) if options.sharded else b""
 
     def body(storage: Storage, folder: str) -> tuple[int, int]:
@@ -94,13 +95,31 @@ def _push_main(context: Context, options: Options) -> str:
     pushed = backup_of(
         context,
         body,
-        lambda done: main_sentinel(done, options.marks, kind, server, version),
+        lambda done: main_sentinel(done, options.marks, kind, server.result(), version),
         prefix="aof_" if kind == "aof" else "stream_",
     )
     if parts:
         _attach(context, pushed, options, parts[0])
     log.info(f"Backup {pushed.name}: {pushed.plain_size} bytes read, {pushed.stored_size} stored")
     return pushed.name
+
+
+class _Facts:
+    """INFO, asked while the server prepares the data: both take their time to begin."""
+
+    def __init__(self, context: Context) -> None:
+        self._found = Facts()
+        self._context = context
+        self._thread = threading.Thread(target=self._ask, name="info", daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        self._found = facts(self._context.config)
+
+    def result(self) -> Facts:
+        """Waits for the answer."""
+        self._thread.join()
+        return self._found
 
 
 def _attach(context: Context, main: Pushed, options: Options, part: _Tiered) -> None:

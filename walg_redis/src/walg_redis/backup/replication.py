@@ -144,17 +144,24 @@ class ReplicationReader:
         return piece
 
     def _read_marked(self, wanted: int) -> bytes:
-        """All but the last bytes, which may be the mark: the data ends where the stream ends in it."""
-        while True:
-            if self._buffer.endswith(self._mark):
-                piece, self._buffer, self._done = self._buffer[:-_MARK], b"", True
-                return piece
-            ready = len(self._buffer) - _MARK
-            if ready > 0:
-                ready = min(ready, wanted)
-                piece, self._buffer = self._buffer[:ready], self._buffer[ready:]
-                return piece
-            self._buffer += self._receive(wanted)
+        """All but the last bytes, which may be the mark: the data ends where the stream ends in it.
+
+        A server sends small pieces; they are gathered, and only the mark's length is looked at in each.
+        """
+        parts, have = [self._buffer], len(self._buffer)
+        tail = self._buffer[-_MARK:]
+        while tail != self._mark and have < wanted + _MARK:
+            piece = self._receive(wanted)
+            parts.append(piece)
+            have += len(piece)
+            tail = piece[-_MARK:] if len(piece) >= _MARK else (tail + piece)[-_MARK:]
+        data = b"".join(parts)
+        if tail == self._mark:
+            self._done = True
+            return data[:-_MARK]
+        ready = have - _MARK
+        self._buffer = data[ready:]
+        return data[:ready]
 
     def cancel(self) -> None:
         """Wake a `read` of another thread, which then fails."""
