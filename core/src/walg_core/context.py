@@ -1,5 +1,6 @@
 """`Context`: what a command works with: settings, storages, compressor, crypter. Made once per run by `cli/`."""
 
+from walg_core.compression.framing import NonEmpty
 from walg_core.declarations import load
 from walg_core.errors import ConfigError
 from walg_core.plugins import KNOWN_CRYPTERS, Catalog, missing_crypter
@@ -123,7 +124,19 @@ class Context:
         for name in KNOWN_CRYPTERS:
             if config.mentions(name):
                 raise missing_crypter(name)
+        self._refuse_half_a_request()
         return None
+
+    def _refuse_half_a_request(self) -> None:
+        """A setting of a cipher without the one that selects it: someone believes that objects are encrypted."""
+        for declaration in self.catalog.crypters.values():
+            for setting in declaration.settings:
+                asking = setting.name.startswith("WALG_") and setting.default is None
+                if asking and self.config.is_set(setting.name):
+                    raise ConfigError(
+                        f"{setting.name} is set, but no cipher is selected; nothing is ever stored unencrypted instead",
+                        hint=f"set one of {', '.join(declaration.selected_by)}, or unset {setting.name}",
+                    )
 
     def encode(self, source: "Reader", *, compress: bool = True) -> "tuple[Reader, str]":
         """`source` compressed and encrypted as configured, and the extension with its dot ("" for none)."""
@@ -143,6 +156,8 @@ class Context:
         crypter = self.crypter()
         if crypter:
             source = crypter.decrypt(source)
+            if extension:
+                source = NonEmpty(source)
         if not extension:
             return source
         compressor: Compressor | None = self.catalog.by_extension(extension)

@@ -1,4 +1,4 @@
-"""AWS KMS against moto's server, whose blobs are shorter than those of AWS: a layer before it pads them to 184 bytes."""
+"""AWS KMS against moto's server, whose blobs are shorter than AWS's: a layer before it pads them to 184 bytes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from walg_core.cli.session import Session
 
 # They say themselves what they miss.
-_WITHOUT_STORAGE = frozenset(("doctor", "st"))
+_WITHOUT_STORAGE = frozenset(("crypto", "doctor", "st"))
 _WEB = ("HTTP_LISTEN", "HTTP_EXPOSE_PPROF", "HTTP_EXPOSE_EXPVAR")
 _USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
 

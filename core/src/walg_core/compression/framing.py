@@ -38,6 +38,32 @@ class Stage(IterReader):
             raise
 
 
+class NonEmpty:
+    """`source`, in which no bytes at all are an error: every method writes some even for empty data.
+
+    The KMS formats cannot tell a stream that is cut before its first package from an empty one; this does.
+    """
+
+    __slots__ = ("_source", "_started")
+
+    def __init__(self, source: Reader) -> None:
+        self._source = source
+        self._started = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        out = self._source.read(size)
+        if not out and not self._started and size:
+            raise IntegrityError(
+                "the encrypted object is cut: it holds no data, not even an empty compressed stream",
+                hint="the object is truncated; fetch it from another copy",
+            )
+        self._started = self._started or bool(out)
+        return out
+
+    def close(self) -> None:
+        self._source.close()
+
+
 class Input:
     """Buffered reading for decoders: `take(n)` is exact, `fill()` gives what comes, `back(rest)` returns it."""
 

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> frozenset[str]:
 
     Returns the names of those that get the session instead of a context.
     """
-    from walg_core.cli import st
+    from walg_core.cli import crypto, st
     from walg_core.cli.commands import completion, configuration, doctor, flags, help_command, plugins_command
 
     taken = {_name(command) for command in app.registered_commands} | {group.name for group in app.registered_groups}
@@ -29,6 +29,8 @@ def register(app: typer.Typer) -> frozenset[str]:
             app.command(name)(function)
     if "config" not in taken:
         app.add_typer(configuration.app, name="config")
+    if "crypto" not in taken:
+        crypto.register(app)
     if "st" not in taken:
         app.add_typer(st.app, name="st")
     return _FRAME - taken
