@@ -87,7 +87,7 @@ def json_row(row: Row) -> dict[str, Any]:
     backup, metadata = row
     out: dict[str, Any] = {
         "backup_name": backup.name,
-        "time": times.format_utc(backup.modified_ns),
+        "time": (times.format_local if is_local(backup) else times.format_utc)(backup.modified_ns),
         "wal_file_name": backup.wal_name,
         "storage_name": backup.storage.name,
     }
@@ -118,7 +118,7 @@ def as_table(found: Sequence[Row], *, pretty: bool, detail: bool) -> str:
         return ""
     columns = _COLUMNS + (_DETAIL_COLUMNS if detail else ())
     clock = times.format_rfc850 if pretty else _seconds
-    cells = [_cells(row, clock) for row in found]
+    cells = [_cells(row, clock, pretty) for row in found]
     if pretty:
         return table.pretty([title for _, title in columns], cells)
     return table.plain([name for name, _ in columns], cells)
@@ -128,9 +128,21 @@ def _seconds(ns: int) -> str:
     return times.format_utc(ns, 0)
 
 
-def _cells(row: Row, clock: Callable[[int], str]) -> list[str]:
+def is_local(backup: Backup) -> bool:
+    """Whether the modification time comes from a file: the original shows those in this host's zone."""
+    return backup.storage.description.startswith(("file:", "ssh:", "sftp:"))
+
+
+def _modified(backup: Backup, pretty: bool) -> str:
+    local = is_local(backup)
+    if pretty:
+        return times.format_rfc850(backup.modified_ns, local=local)
+    return (times.format_local if local else times.format_utc)(backup.modified_ns, 0)
+
+
+def _cells(row: Row, clock: Callable[[int], str], pretty: bool) -> list[str]:
     backup, metadata = row
-    out = [backup.name, clock(backup.modified_ns), backup.wal_name, backup.storage.name]
+    out = [backup.name, _modified(backup, pretty), backup.wal_name, backup.storage.name]
     if metadata is not None:
         stamps = [nanoseconds(text) for text in (metadata.start_time, metadata.finish_time)]
         out += ["-" if stamp is None else clock(stamp) for stamp in stamps]
