@@ -66,7 +66,12 @@ SETTINGS = (
     Setting(
         "WALG_FORCE_WAL_DELTA", "fail instead of scanning when WAL deltas are missing", kind="bool", default="false"
     ),
-    Setting("WALG_USE_REVERSE_UNPACK", "restore newest backup of the chain first", kind="bool", default="false"),
+    Setting(
+        "WALG_USE_REVERSE_UNPACK",
+        "accepted: the order in which a chain is restored does not change the result",
+        kind="bool",
+        default="false",
+    ),
     Setting("WALG_SKIP_REDUNDANT_TARS", "do not download tars without needed files", kind="bool", default="false"),
     Setting("WALG_VERIFY_PAGE_CHECKSUMS", "check page checksums during backup", kind="bool", default="false"),
     Setting("WALG_STORE_ALL_CORRUPT_BLOCKS", "record every corrupt block, not 10 a file", kind="bool", default="false"),
