@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from walg_core.compression.framing import Stage
@@ -135,12 +136,8 @@ def main() -> int:
             reading = best(lambda step=decrypt: drain(step(IterReader(pieces(sealed)))), megabytes)
             rows.append((name, writing, reading))
         for name, write, read in rivals(home, folder, plain):
-            writing = best(
-                lambda words=write: subprocess.run(words, check=True, capture_output=True) and None, megabytes
-            )
-            reading = best(
-                lambda words=read: subprocess.run(words, check=True, capture_output=True) and None, megabytes
-            )
+            writing = best(partial(run, write), megabytes)
+            reading = best(partial(run, read), megabytes)
             rows.append((f"({name})", writing, reading))
     finally:
         if home:
