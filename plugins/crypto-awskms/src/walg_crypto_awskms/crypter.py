@@ -1,6 +1,6 @@
 """The cipher: 184 bytes of wrapped data key, then DARE (spec/compression-crypto.md 10)."""
 
-from walg_core.crypto.datakeys import LIFETIME, DataKeyCrypter, DataKeys
+from walg_core.crypto.datakeys import DataKeyCrypter, DataKeys
 from walg_core.crypto.sniff import hint
 from walg_core.errors import ConfigError, IntegrityError
 from walg_core.pipeline.reader import Reader, read_exactly
@@ -45,4 +45,4 @@ def create(config: "Config") -> DataKeyCrypter:
         region=config.get("WALG_CSE_KMS_REGION") or "",
         endpoint=config.get("WALG_CSE_KMS_ENDPOINT") or "",
     )
-    return DataKeyCrypter("AWK_KMS/Crypter", DataKeys(service, config.get(LIFETIME.name)), BareBlob())
+    return DataKeyCrypter("AWK_KMS/Crypter", DataKeys(service, config.get("WALG_KMS_DATA_KEY_LIFETIME")), BareBlob())

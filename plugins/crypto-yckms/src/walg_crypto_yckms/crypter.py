@@ -1,7 +1,7 @@
 """The cipher: a header with the wrapped data key, then DARE with AES-256-GCM (spec/compression-crypto.md 11)."""
 
 from walg_core.crypto import dare
-from walg_core.crypto.datakeys import LIFETIME, DataKeyCrypter, DataKeys
+from walg_core.crypto.datakeys import DataKeyCrypter, DataKeys
 from walg_core.crypto.sniff import hint
 from walg_core.errors import ConfigError, IntegrityError
 from walg_core.pipeline.reader import Reader, read_exactly
@@ -51,5 +51,5 @@ def create(config: "Config") -> DataKeyCrypter:
         ca_file=config.get("YC_CA_FILE") or "",
         lenient=True,
     )
-    keys = DataKeys(service, config.get(LIFETIME.name))
+    keys = DataKeys(service, config.get("WALG_KMS_DATA_KEY_LIFETIME"))
     return DataKeyCrypter("YcKMC/Crypter", keys, Header(), ciphers=(dare.AES_256_GCM,))
