@@ -252,3 +252,28 @@ def test_a_failing_source_fails_the_stream() -> None:
     for codec in (lz4, zstd, brotli, lzma):
         with pytest.raises(OSError, match="the disk is gone"):
             read_all(codec.compress(Broken(), CONFIG))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lz4", "zstd", "brotli", "lzma"])
+def test_ten_gigabytes_of_zeros_stream_in_bounded_memory(name: str) -> None:
+    script = BOMB.format(name=name, megabytes=10240)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200 * 1024, "peak memory in KiB"
+
+
+@pytest.mark.parametrize(
+    ("codec", "stored", "plain"),
+    [
+        (lz4, "04224d186470b900000000055dcc02", b""),
+        (lz4, "04224d186470b90500008068656c6c6f00000000f97700fb", b"hello"),
+        (zstd, "28b52ffd046801000099e9d851", b""),
+        (zstd, "28b52ffd040029000068656c6c6fa36d9f88", b"hello"),
+        (lzma, "5d00008000ffffffffffffffff0083fffbffffc0000000", b""),
+        (lzma, "5d00008000ffffffffffffffff00341949ee8e6821ffffffb9e00000", b"hello"),
+        (brotli, "3b", b""),
+        (brotli, "0b028068656c6c6f03", b"hello"),
+    ],
+)
+def test_objects_of_the_original(codec, stored: str, plain: bytes) -> None:
+    assert unpack(codec, bytes.fromhex(stored)) == plain
