@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from walg_core.errors import EngineError
 from walg_pg.cluster import find_binaries
 

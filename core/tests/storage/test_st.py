@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from walg_core.errors import StorageError, WalgError
+from walg_core.storage.api import ObjectInfo
 from walg_core.storage.memory import MemoryStorage
 from walg_core.storage.tools import glob, table, transfer
 from walg_core.storage.tools.copying import copy_objects
@@ -220,6 +222,22 @@ def test_prefixes_are_not_strings() -> None:
 def test_times() -> None:
     assert table.go_time(0, False) == "1970-01-01 00:00:00 +0000 UTC"
     assert table.go_time(1_500_000_000, False) == "1970-01-01 00:00:01.5 +0000 UTC"
+
+
+def test_versions_are_marked() -> None:
+    class Versioned(MemoryStorage):
+        def list_versions(self, prefix: str = "") -> Iterator[ObjectInfo]:
+            yield ObjectInfo("f/gone", 0, 0.0, "v3", deleted=True)
+            yield ObjectInfo("f/gone", 5, 0.0, "v1", latest=False)
+            yield ObjectInfo("f/here", 7, 0.0, "v2")
+            yield ObjectInfo("f/sub/x", 1, 0.0, "v4")
+
+    rows = table.version_rows(Versioned(), "f/", recursive=False)
+    assert [(row[3], row[4], row[5]) for row in rows] == [
+        ("gone", "v1", ""),
+        ("here", "v2", "LATEST"),
+        ("gone", "v3", "LATEST DELETE"),
+    ]
 
 
 def test_write_check_sees_a_storage_that_loses() -> None:

@@ -237,8 +237,18 @@ def test_durations(text: str, seconds: float) -> None:
     assert client.seconds(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("words", [(), ("s",), ("s", "wal-push"), ("s", "wal-fetch", "a"), ("s", "dance", "a"),
-                                   ("s", "wal-push", "a", "-timeout", "soon"), ("s", "wal-push", "a", "-colour", "1")])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("s",),
+        ("s", "wal-push"),
+        ("s", "wal-fetch", "a"),
+        ("s", "dance", "a"),
+        ("s", "wal-push", "a", "-timeout", "soon"),
+        ("s", "wal-push", "a", "-colour", "1"),
+    ],
+)
 def test_bad_usage_is_explained(words) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "walg_pg.daemon.client", *words], capture_output=True, text=True, check=False

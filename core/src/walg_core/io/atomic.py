@@ -98,7 +98,7 @@ def rename(source: str, target: str) -> None:
 
 
 def exchange(first: str, second: str) -> bool:
-    """Swap two existing files or directories atomically and durably; False where the system cannot (nothing changed)."""
+    """Swap two existing files or directories atomically and durably; False where the system cannot (nothing moved)."""
     import ctypes
 
     try:

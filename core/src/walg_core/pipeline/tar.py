@@ -82,7 +82,8 @@ def _unusual(entry: Entry) -> bytes:
     data = b"".join(_record(key, records[key]) for key in sorted(records))
     directory, _, base = entry.name.rstrip(b"/").rpartition(b"/")
     path = _join(directory, b"PaxHeaders.0", base, absolute=entry.name.startswith(b"/"))
-    extended = _block(_cut(_ascii(path), 100).rstrip(b"/"), b"0000000\0", b"0000000\0", b"0000000\0", len(data), 0, b"x")
+    name, zero = _cut(_ascii(path), 100).rstrip(b"/"), b"0000000\0"
+    extended = _block(name, zero, zero, zero, len(data), 0, b"x")
     return extended + data + padding(len(data)) + _ustar(entry, _cut(_ascii(entry.name), 100), b"")
 
 

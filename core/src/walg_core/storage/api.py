@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         etag: str | None = None
         latest: bool = True
         nanoseconds: int | None = None
+        deleted: bool = False
 
     class Capabilities(NamedTuple):
         """What a storage can promise, as data. Limits are in bytes; None means unlimited."""
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 else:
     _ObjectInfo = namedtuple(
         "_ObjectInfo",
-        "key size modified version etag latest nanoseconds",
-        defaults=(None, None, True, None),
+        "key size modified version etag latest nanoseconds deleted",
+        defaults=(None, None, True, None, False),
         module=__name__,
     )
     Capabilities = namedtuple(
@@ -56,6 +57,7 @@ else:
 class ObjectInfo(_ObjectInfo):
     """What a listing or `stat` tells. `size` is in bytes, `modified` a Unix time in seconds (UTC).
 
+    `latest` and `deleted` (a delete marker) mean something in `list_versions` only.
     `nanoseconds` is the same time as an integer, from storages that are more exact than a float can be.
     """
 

@@ -20,7 +20,7 @@ SETTINGS = (
     storage_setting("AWS_ROLE_SESSION_NAME", "session name of that role"),
     storage_setting("AWS_PROFILE", "profile in the shared credentials file"),
     storage_setting("AWS_SHARED_CREDENTIALS_FILE", "shared credentials file", kind="path"),
-    storage_setting("AWS_CONFIG_FILE", "shared configuration file", kind="path"),
+    storage_setting("AWS_CONFIG_FILE", "accepted: only the credentials file is read", kind="path"),
     storage_setting("AWS_CA_BUNDLE", "trusted certificates", kind="path"),
     storage_setting("AWS_DEFAULT_OUTPUT", "accepted for the original's sake; without effect"),
     storage_setting("S3_CA_CERT_FILE", "trusted certificates", kind="path"),
@@ -35,19 +35,21 @@ SETTINGS = (
     storage_setting("S3_MAX_RETRIES", "tries of one request", kind="int", default="15"),
     storage_setting("S3_MIN_THROTTLING_RETRY_DELAY", "accepted; WALG_STORAGE_RETRY_DEADLINE rules", kind="int"),
     storage_setting("S3_MAX_THROTTLING_RETRY_DELAY", "accepted; WALG_STORAGE_RETRY_DEADLINE rules", kind="int"),
-    storage_setting("S3_USE_LIST_OBJECTS_V1", "list with the first version of the call", kind="bool"),
+    storage_setting("S3_USE_LIST_OBJECTS_V1", "accepted: the second version of the call is used", kind="bool"),
     storage_setting(
-        "S3_SKIP_VALIDATION", "do not try the bucket before the first command", kind="bool", default="true"
+        "S3_SKIP_VALIDATION", "accepted: the bucket is tried by the first request", kind="bool", default="true"
     ),
-    storage_setting("S3_ENABLE_VERSIONING", "enabled or disabled; unset: ask the bucket"),
-    storage_setting("S3_DELETE_BATCH_SIZE", "objects deleted by one request", kind="int", default="1000"),
+    storage_setting("S3_ENABLE_VERSIONING", "accepted: versions are left alone"),
+    storage_setting(
+        "S3_DELETE_BATCH_SIZE", "accepted: 1000 objects are deleted by one request", kind="int", default="1000"
+    ),
     storage_setting("S3_RANGE_BATCH_ENABLED", "accepted: broken downloads are always resumed", kind="bool"),
     storage_setting("S3_RANGE_MAX_RETRIES", "accepted; WALG_STORAGE_RETRIES rules", kind="int"),
     storage_setting("S3_RETENTION_PERIOD", "seconds of object lock; needs S3_RETENTION_MODE", kind="int", default="-1"),
-    storage_setting("S3_RETENTION_MODE", "GOVERNANCE or COMPLIANCE", default="GOVERNANCE"),
+    storage_setting("S3_RETENTION_MODE", "accepted; without S3_RETENTION_PERIOD it says nothing", default="GOVERNANCE"),
     storage_setting("S3_ENDPOINT_SOURCE", "URL that answers with the host to connect to"),
-    storage_setting("S3_ENDPOINT_PORT", "port of that host", kind="int", default="443"),
-    storage_setting("S3_ENDPOINT_PROTOCOL", "scheme for that host"),
+    storage_setting("S3_ENDPOINT_PORT", "accepted; S3_ENDPOINT_SOURCE is refused", kind="int", default="443"),
+    storage_setting("S3_ENDPOINT_PROTOCOL", "accepted; S3_ENDPOINT_SOURCE is refused"),
     storage_setting("S3_REQUEST_ADDITIONAL_HEADERS", "headers added to every request, as YAML or JSON", secret=True),
     storage_setting("S3_DISABLE_100_CONTINUE", "accepted: Expect is never sent", kind="bool"),
     storage_setting("S3_USE_YC_SESSION_TOKEN", "credentials of Yandex Cloud's instance metadata", kind="bool"),

@@ -37,18 +37,17 @@ def tree_rows(storage: Storage, folder: str) -> list[tuple[str, ...]]:
 
 
 def version_rows(storage: Storage, folder: str, recursive: bool) -> list[tuple[str, ...]]:
-    """Every version below a folder, deleted objects included."""
-    rows = []
-    for info in storage.list_versions(folder):
-        name = info.key[len(folder) :]
-        if recursive or "/" not in name:
-            rows.append(object_row(storage, info, name, mark=info.version is not None))
-    return rows
+    """Every version below a folder; the markers of deleted objects come last."""
+    found = [(info, info.key[len(folder) :]) for info in storage.list_versions(folder)]
+    found = [pair for pair in found if recursive or "/" not in pair[1]]
+    found.sort(key=lambda pair: pair[0].deleted)
+    return [object_row(storage, info, name, mark=info.version is not None) for info, name in found]
 
 
 def object_row(storage: Storage, info: ObjectInfo, name: str, mark: bool = False) -> tuple[str, ...]:
     moment = go_time(info.modified_ns, storage.file_system)
-    return ("obj", str(info.size), moment, name, info.version or "", "LATEST" if mark and info.latest else "")
+    marks = [word for word, holds in (("LATEST", info.latest), ("DELETE", info.deleted)) if holds and mark]
+    return ("obj", str(info.size), moment, name, info.version or "", " ".join(marks))
 
 
 def _by_level(pair: tuple[ObjectInfo, str]) -> tuple[int, list[str]]:

@@ -1,1 +1,0 @@
-"""Binary logs: events, GTIDs, archiving, fetching, replaying, serving."""

@@ -1,1 +1,0 @@
-"""The xbstream format of xtrabackup and mariabackup, read and written in process."""
