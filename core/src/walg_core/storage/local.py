@@ -173,10 +173,14 @@ class LocalStorage(Storage):
         try:
             with self._create(path, if_absent) as file:
                 _copy(body, file, key, size)
-        except FileExistsError as error:
-            raise ObjectExists(key) from error
-        except OSError as error:
-            raise _writing_error(error, key) from error
+        except BaseException as error:
+            # The folders that were made for it go with it.
+            remove_empty_dirs(os.path.dirname(path), self.root)
+            if isinstance(error, FileExistsError):
+                raise ObjectExists(key) from error
+            if isinstance(error, OSError):
+                raise _writing_error(error, key) from error
+            raise
         return file.size
 
     def _create(self, path: str, exclusive: bool) -> AtomicFile:

@@ -160,6 +160,7 @@ class WritingCases:
         with raises(BodyFailed, "a body that fails at its first read"):
             storage.put("folder/object", Body(b"data", before=fails_after(0)))
         same(keys(storage), [], "listing after the failed put")
+        same(list(storage.list_dirs()), [], "folders after the failed put")
         true(not storage.exists("folder/object"), "the object exists after the failed put")
 
     @case
