@@ -37,7 +37,7 @@ class Story:
     def wal_g(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
         print(f"   $ wal-g {' '.join(arguments)}", flush=True)
         done = subprocess.run(
-            [sys.executable, "-m", "walg_core", *arguments],
+            [sys.executable, "-m", "walg_core", "pg", *arguments],
             env={**self.environment, **(environment or {})},
             capture_output=True,
             text=True,
@@ -73,7 +73,7 @@ def tell(home: Path, rows: int) -> None:
     archive = home / "archive"
     archive.mkdir()
     settings = {"WALG_FILE_PREFIX": str(archive), "WALG_COMPRESSION_METHOD": "lz4", "PATH": os.environ["PATH"]}
-    wal_g = f"{sys.executable} -m walg_core"
+    wal_g = f"{sys.executable} -m walg_core pg"
     source = Cluster(
         home / "data",
         settings={"archive_mode": "on", "archive_command": f"{wal_g} wal-push %p", "fsync": "off"},
@@ -143,7 +143,7 @@ def recover(story: Story, home: Path, expected: str, moment: str, settings: dict
     story.wal_g("backup-fetch", str(restored), "LATEST")
 
     story.step(f"Recover to {moment}, just before the accident")
-    wal_g = f"{sys.executable} -m walg_core"
+    wal_g = f"{sys.executable} -m walg_core pg"
     target = Cluster(
         restored,
         settings={
