@@ -166,12 +166,10 @@ def _killer(data: str, stop: threading.Event) -> None:
             if not process.isdigit():
                 continue
             try:
-                line = Path(f"/proc/{process}/cmdline").read_bytes()
-                if (
-                    b"wal-push" in line
-                    and b"sh\0-c" not in line
-                    and marker in Path(f"/proc/{process}/environ").read_bytes()
-                ):
+                words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+                # The server's own command line names wal-push too, as its archive_command.
+                ours = words[0] == sys.executable.encode() and b"wal-push" in words
+                if ours and marker in Path(f"/proc/{process}/environ").read_bytes():
                     os.kill(int(process), signal.SIGKILL)
             except OSError:
                 continue
