@@ -1,0 +1,1 @@
+"""Taking and fetching backups."""

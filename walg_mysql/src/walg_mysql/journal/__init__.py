@@ -1,0 +1,1 @@
+"""Binary logs: events, GTIDs, archiving, fetching, replaying, serving."""

@@ -1,0 +1,7 @@
+"""Commands of the binary logs."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the engine's application."""

@@ -1,0 +1,1 @@
+"""The xbstream format of xtrabackup and mariabackup, read and written in process."""
