@@ -187,6 +187,13 @@ def dependants(backups: Sequence[Candidate], target: Candidate, *, family: bool)
 # Plans.
 
 
+def _objects(storage: Storage, scope: str) -> Iterable[ObjectInfo]:
+    """Everything below a folder (ending in `/`), or the single object of that key where it exists."""
+    if scope.endswith("/") or not scope:
+        return storage.list_versions(scope)
+    return [storage.stat(scope)] if storage.exists(scope) else []
+
+
 def plan_older(
     storage: Storage,
     target: Candidate,
@@ -209,7 +216,7 @@ def plan_older(
     kept = {backup.name for backup in backups if backup.order >= target.order}
     plan = Plan(storage, target=target)
     for scope in scopes:
-        for info in storage.list_versions(scope):
+        for info in _objects(storage, scope):
             owner = backup_component(info.key)
             if owner in kept or not is_older(info):
                 continue
@@ -229,7 +236,7 @@ def plan_everything(storage: Storage, backups: Sequence[Candidate], *, force: bo
         raise WalgError(f"Found permanent backups=[{' '.join(permanent)}]", hint="add FORCE to delete them as well")
     plan = Plan(storage)
     for scope in scopes:
-        plan.doomed.extend(storage.list_versions(scope))
+        plan.doomed.extend(_objects(storage, scope))
     return plan
 
 

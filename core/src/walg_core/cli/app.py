@@ -155,7 +155,12 @@ def _wrap(command: Any, session: Session, path: tuple[str, ...]) -> None:
 
 def _parse_args(command: Any, original: Any, ctx: Any, args: list[str]) -> Any:
     """Go's form of a switch, `--confirm=true` or `--confirm=false`, is understood as well."""
-    switches = {name for each in command.params if getattr(each, "is_flag", False) for name in each.opts}
+    switches = {
+        name: each.secondary_opts[:1]
+        for each in command.params
+        if getattr(each, "is_flag", False)
+        for name in each.opts
+    }
     words = []
     rest = iter(args)
     for word in rest:
@@ -163,7 +168,7 @@ def _parse_args(command: Any, original: Any, ctx: Any, args: list[str]) -> Any:
         if word == "--":
             words += [word, *rest]
         elif sign and name in switches and value.lower() in ("true", "t", "1", "false", "f", "0"):
-            words += [name] if value.lower() in ("true", "t", "1") else []
+            words += [name] if value.lower() in ("true", "t", "1") else switches[name]
         else:
             words.append(word)
     return original(ctx, words)
@@ -182,7 +187,7 @@ def _invoke(session: Session, path: tuple[str, ...], original: Any, ctx: Any) ->
         return original(ctx)
     ctx.obj = session.start()
     bridge.install()
-    if path[0] not in _WITHOUT_STORAGE and path[-1] != "copy":
+    if path[0] not in _WITHOUT_STORAGE and path[-1] not in ("copy", "backup-copy"):
         session.require()
     config = session.config
     with ExitStack() as around:

@@ -53,7 +53,8 @@ class StreamEngine:
     """A database that is dumped and restored through commands.
 
     `sentinel` gives the keys to store, `form` says where the common facts stand among them. `archives` are the folders
-    of its logs, which `delete before` and `delete retain` sweep as well. `splits`: WALG_STREAM_SPLITTER_* apply.
+    of its logs (ending in `/`) and single objects of theirs, which `delete before` and `delete retain` sweep as well.
+    `deleted` is told the backups that `delete target` has taken, or would take. `splits`: WALG_STREAM_SPLITTER_* apply.
     `prefix`: the beginning of its backups' names. `environment`: what its commands get besides our environment.
     """
 
@@ -63,6 +64,7 @@ class StreamEngine:
     splits: bool = False
     prefix: str = "stream_"
     environment: Callable[[Context], dict[str, str]] | None = None
+    deleted: Callable[[Storage, Sequence[str], bool], None] | None = None
 
     def additions(self, context: Context) -> dict[str, str]:
         return self.environment(context) if self.environment else {}
@@ -213,6 +215,8 @@ def delete_target(
     target = next(each for each in backups if each.name == found.name)
     doomed = deletion.dependants(backups, target, family=family)
     deletion.report_and_delete(deletion.plan_backups(storage, doomed), confirm=confirm)
+    if engine.deleted:
+        engine.deleted(storage, [each.name for each in doomed], confirm)
 
 
 def delete_garbage(context: Context, engine: StreamEngine, *, confirm: bool) -> None:
