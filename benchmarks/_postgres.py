@@ -1,0 +1,99 @@
+"""What the PostgreSQL benchmarks share: a cluster full of half-compressible rows, and pgBackRest's configuration."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from walg_pg.cluster import Cluster
+
+CONFIGURATION = """
+[global]
+repo1-path={root}/pgbackrest
+log-path={root}/pgbackrest-log
+lock-path={root}/pgbackrest-lock
+compress-type={method}
+process-max=2
+start-fast=y
+archive-check=n
+log-level-console=warn
+repo1-retention-full=1
+[main]
+pg1-path={data}
+pg1-port={port}
+pg1-socket-path={socket}
+pg1-user={user}
+"""
+
+ROWS = """
+import base64, os, sys
+filler = "order of customer {0} in the region of the north, paid by card, delivered to the door; " * 6
+for number in range(int(sys.argv[1])):
+    sys.stdout.write(f"{number}\\t{number % 1000}\\t{base64.b64encode(os.urandom(360)).decode()}{filler.format(number)[:480]}\\n")
+"""  # noqa: E501 - one line of the program
+ROW = 1024
+
+
+def settings() -> dict[str, str]:
+    """Of a server whose archiver costs nothing and that does not work in the background while it is measured."""
+    return {
+        "archive_mode": "on",
+        "archive_command": "true",
+        "fsync": "off",
+        "max_wal_size": "8GB",
+        "autovacuum": "off",
+        "wal_compression": "off",
+    }
+
+
+def fill(cluster: Cluster, gigabytes: float) -> None:
+    """A table of about that size in which half of each row is random text and half is repeated words."""
+    program = cluster.data.parent / "rows.py"
+    program.write_text(ROWS)
+    rows = int(gigabytes * 2**30 / ROW)
+    cluster.query("create table orders (id bigint, changed int, body text)")
+    cluster.query("alter table orders alter body set storage plain")
+    cluster.query(f"copy orders from program '{sys.executable} {program} {rows}'")
+    cluster.query("create unique index on orders (id); checkpoint")
+
+
+class Changes:
+    """Rewrites one per cent of the rows, each time the next one, as a load with a working set does."""
+
+    def __init__(self, cluster: Cluster, gigabytes: float) -> None:
+        self.cluster = cluster
+        self.size = int(gigabytes * 2**30 / ROW / 100)
+        self.turn = 0
+
+    def __call__(self) -> None:
+        first = self.turn % 100 * self.size
+        self.turn += 1
+        self.cluster.query(
+            f"update orders set changed = changed + 1 where id >= {first} and id < {first + self.size}; checkpoint"
+        )
+
+
+def pgbackrest(cluster: Cluster, root: Path, method: str) -> list[str]:
+    """The command with its configuration and a stanza; empty, with a word on stderr, where it is not installed."""
+    program = shutil.which("pgbackrest")
+    if not program:
+        print("pgbackrest is not installed: only wal-g is measured", file=sys.stderr)
+        return []
+    (root / "pgbackrest-log").mkdir(exist_ok=True)
+    variables = cluster.client_environment()
+    configuration = root / "pgbackrest.conf"
+    configuration.write_text(
+        CONFIGURATION.format(
+            root=root,
+            data=cluster.data,
+            port=variables["PGPORT"],
+            socket=variables["PGHOST"],
+            user=variables["PGUSER"],
+            method={"zstd": "zst"}.get(method, method),
+        )
+    )
+    base = [program, f"--config={configuration}", "--stanza=main"]
+    subprocess.run([*base, "stanza-create"], check=True)
+    return base
