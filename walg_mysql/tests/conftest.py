@@ -1,0 +1,181 @@
+"""A private MariaDB of this machine and the engine's own script, pointed at it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup", "mbstream", "mariadb", "mariadb-binlog")
+_SECONDS = 60
+
+
+def _user() -> list[str]:
+    return ["--user=root"] if os.getuid() == 0 else []
+
+
+class MariaDb:
+    """One private server on a data directory; starts and stops. Its root user has no password."""
+
+    def __init__(self, data: Path, *options: str, server_id: int = 1) -> None:
+        self.data = data
+        self.options = options
+        self.server_id = server_id
+        self.socket = data.parent / f"{data.name}.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port = int(taken.getsockname()[1])
+
+    @property
+    def dsn(self) -> str:
+        return f"root@tcp(127.0.0.1:{self.port})/mysql"
+
+    def start(self) -> "MariaDb":
+        words = [
+            "mariadbd", "--no-defaults", *_user(), f"--datadir={self.data}", f"--port={self.port}",
+            "--bind-address=127.0.0.1", f"--socket={self.socket}", f"--server-id={self.server_id}",
+            "--innodb-buffer-pool-size=32M", "--skip-name-resolve", *self.options,
+        ]  # fmt: skip
+        with (self.data.parent / f"{self.data.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+        until = time.monotonic() + _SECONDS
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                self.connect().close()
+            except pymysql.err.OperationalError:
+                time.sleep(0.05)
+            else:
+                return self
+        self.stop()
+        raise AssertionError(f"the server does not start:\n{Path(log.name).read_text()[-4000:]}")
+
+    def connect(self) -> Any:
+        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True)
+
+    def run(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Execute the statements; the rows of the last one."""
+        rows: list[tuple[Any, ...]] = []
+        with self.connect() as connection, connection.cursor() as cursor:
+            for sql in statements:
+                cursor.execute(sql)
+                rows = list(cursor.fetchall())
+        return rows
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(_SECONDS)
+
+    def kill(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(_SECONDS)
+
+
+class Field:
+    """A directory with an archive and the engine's own script."""
+
+    def __init__(self, path: Path, template: Path | None = None) -> None:
+        self.path = path
+        self.archive = path / "archive"
+        self.archive.mkdir()
+        self._template = template
+        self.servers: list[MariaDb] = []
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(path),
+            "SHELL": "/bin/sh",
+            "TMPDIR": str(path),
+            "WALG_FILE_PREFIX": str(self.archive),
+            "WALG_COMPRESSION_METHOD": "zstd",
+        }
+
+    def server(self, name: str = "data", *options: str, fresh: bool = True, server_id: int = 1) -> MariaDb:
+        """A started server; `fresh` on new data, else on what the directory `name` holds."""
+        data = self.path / name
+        if fresh:
+            assert self._template is not None
+            shutil.copytree(self._template, data)
+        made = MariaDb(data, *options, server_id=server_id)
+        self.servers.append(made)
+        return made.start()
+
+    def aim(self, server: MariaDb, restored: Path) -> None:
+        """Back up that server with mariadb-backup, restore into `restored`."""
+        tool = (
+            f"mariadb-backup --no-defaults --backup --stream=xbstream --host=127.0.0.1 --port={server.port} --user=root"
+            f" --datadir={server.data} --target-dir={self.path}/none"
+        )
+        self.environment |= {
+            "WALG_MYSQL_DATASOURCE_NAME": server.dsn,
+            "WALG_STREAM_CREATE_COMMAND": tool,
+            "WALG_STREAM_RESTORE_COMMAND": f"mbstream -x -C {restored}",
+            "WALG_MYSQL_BACKUP_PREPARE_COMMAND": f"mariadb-backup --prepare --target-dir={restored}",
+            "WALG_MYSQL_DATA_DIR": str(restored),
+            "WALG_MYSQL_INCREMENTAL_BACKUP_DST": str(self.path / "increments"),
+        }
+
+    def popen(self, *words: str, **more: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-c", "from walg_mysql.script import main; main()", *words],
+            env=self.environment | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *words: str, status: int = 0, **more: str) -> tuple[str, str]:
+        process = self.popen(*words, **more)
+        out, err = (data.decode() for data in process.communicate(timeout=180))
+        assert process.returncode == status, err
+        return out, err
+
+    def names(self) -> list[str]:
+        return [line.split()[0] for line in self.run("backup-list")[0].splitlines()[1:]]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A freshly initialised data directory, made once."""
+    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    if missing:
+        pytest.skip(f"not on this machine: {', '.join(missing)}")
+    path = tmp_path_factory.mktemp("mariadb") / "template"
+    words = ["mariadb-install-db", "--no-defaults", *_user(), f"--datadir={path}"]
+    words += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
+    subprocess.run(words, check=True, capture_output=True, timeout=_SECONDS)
+    return path
+
+
+@pytest.fixture
+def field(template: Path, tmp_path: Path) -> Iterator[Field]:
+    """With real servers."""
+    made = Field(tmp_path, template)
+    yield made
+    for server in made.servers:
+        server.stop()
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Callable[[], Path]:
+    """A copy of the archive that the original made, with its objects' times."""
+
+    def prepare() -> Path:
+        root = Path(__file__).resolve().parents[3] / "shared" / "golden"
+        if not root.exists():
+            pytest.skip("the golden archives are not beside this checkout")
+        target = tmp_path / "golden"
+        subprocess.run(
+            [sys.executable, root / "prepare.py", "mariadb-zstd", target], check=True, capture_output=True, timeout=60
+        )
+        return target
+
+    return prepare
