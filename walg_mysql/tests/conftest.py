@@ -91,6 +91,7 @@ class Field:
         self.servers: list[MariaDb] = []
         self.environment = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "HOME": str(path),
             "SHELL": "/bin/sh",
             "TMPDIR": str(path),
