@@ -21,6 +21,12 @@ SETTINGS = (
     Setting("WALG_MYSQL_BINLOG_SERVER_REPLICA_SOURCE", "data source of the replica that is fed", secret=True),
     Setting("WALG_MYSQL_TAKE_BINLOGS_FROM_MASTER", "accepted and ignored, as in the original"),
     Setting("WALG_MYSQL_FLUSH_BINLOGS", "rotate the active binlog before binlog-push", kind="bool", default="false"),
+    Setting(
+        "WALG_MYSQL_OVERWRITE_BINLOGS",
+        "replace archived binlogs of the same name that differ",
+        kind="bool",
+        default="false",
+    ),
     Setting("WALG_MYSQL_REPLAY_IN_ONE_SESSION", "feed all binlogs to one replay command", kind="bool", default="false"),
     Setting("WALG_DELTA_MAX_STEPS", "increments since the full backup; 0: full backups", kind="int", default="0"),
     Setting("WALG_DELTA_ORIGIN", "base of an increment", default="LATEST", choices=("LATEST", "LATEST_FULL")),
