@@ -1,6 +1,7 @@
 """A Swift server for tests: real Swift from the package `swift`, in one process."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -42,7 +43,9 @@ class Emulator:
 
 @contextlib.contextmanager
 def emulator() -> Iterator[Emulator]:
-    """A server that lives as long as the block. Raises OSError when it does not start (is `swift` installed?)."""
+    """A server that lives as long as the block. Raises ModuleNotFoundError without `swift`, OSError if it fails."""
+    if not importlib.util.find_spec("swift"):
+        raise ModuleNotFoundError("the package swift is not installed")
     base = tempfile.mkdtemp(prefix="walg-swift-")
     with open(os.path.join(base, "log"), "wb") as log:
         process = subprocess.Popen(
