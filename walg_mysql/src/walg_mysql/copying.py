@@ -14,7 +14,8 @@ from walg_core.backups.catalog import FOLDER, BackupObject
 from walg_core.backups.copying import AGGREGATE, COMMIT, RECOVERY, Entry
 from walg_core.errors import UsageError, WalgError
 
-from walg_mysql.deletion import ARCHIVE, BINLOG_SENTINEL
+from walg_mysql.deletion import BINLOG_SENTINEL
+from walg_mysql.journal.archive import list_binlogs, split_name
 from walg_mysql.restore.chain import Link, chain
 from walg_mysql.sentinel import FORM
 
@@ -94,38 +95,27 @@ def _aggregate(source: Storage) -> list[Entry]:
     return [Entry(BINLOG_SENTINEL, BINLOG_SENTINEL, len(body), AGGREGATE, mutable=True, body=body)]
 
 
-def split_name(name: str) -> tuple[str, int] | None:
-    """Prefix and number of a binlog object's or file's name, its compression left away; None for other names."""
-    prefix, dot, number = name.rpartition(".")
-    if dot and not number.isdigit():
-        prefix, dot, number = prefix.rpartition(".")
-    return (prefix, int(number)) if dot and prefix and number.isdigit() else None
-
-
 def _history(source: Storage, requested: Iterable[Link]) -> list[Entry]:
     """Every binlog from the first that a requested backup needs, in order. Raises WalgError for a gap."""
     starts: dict[str, tuple[int, str]] = {}
     for link in requested:
-        found = split_name(link.sentinel.binlog_start) if link.sentinel.binlog_start else None
-        if found:
-            prefix, number = found
-            starts[prefix] = min(
-                starts.get(prefix, (number, link.sentinel.binlog_start)), (number, link.sentinel.binlog_start)
-            )
+        name = link.sentinel.binlog_start
+        if name:
+            prefix, number = split_name(name)
+            starts[prefix] = min(starts.get(prefix, (number, name)), (number, name))
     if not starts:
         raise WalgError(
             "selected MySQL backups contain no binlog recovery point",
             hint="copy without --with-history: no binlog was archived before these backups",
         )
-    held: dict[str, dict[int, Entry]] = {}
-    for info in source.list_dir(ARCHIVE):
-        found = split_name(info.key.removeprefix(ARCHIVE))
-        if found and found[0] in starts and found[1] >= starts[found[0]][0]:
-            entry = Entry(info.key, info.key, info.size, RECOVERY, found[1])
-            held.setdefault(found[0], {})[found[1]] = entry
+    held: dict[str, dict[int, Entry]] = {prefix: {} for prefix in starts}
+    for binlog in list_binlogs(source):
+        prefix, number = split_name(binlog.name)
+        if prefix in starts and number >= starts[prefix][0]:
+            held[prefix][number] = Entry(binlog.key, binlog.key, binlog.size, RECOVERY, number)
     out: list[Entry] = []
     for prefix, (first, name) in sorted(starts.items()):
-        numbers = held.get(prefix, {})
+        numbers = held[prefix]
         if not numbers:
             raise WalgError(f'no MySQL binlogs found at or after "{name}"')
         for number in range(first, max(numbers) + 1):

@@ -9,7 +9,8 @@ from walg_core.errors import WalgError
 from walg_core.observe import log
 from walg_core.storage.api import Storage
 
-ARCHIVE = "binlog_005/"
+from walg_mysql.journal.archive import FOLDER
+
 BINLOG_SENTINEL = "binlog_sentinel_005.json"
 
 
@@ -21,7 +22,7 @@ def forget_journals(storage: Storage, names: Sequence[str], confirm: bool) -> No
             if not storage.exists(key):
                 continue
             if confirm:
-                journals.remove(storage, name, ARCHIVE)
+                journals.remove(storage, name, FOLDER)
             else:
                 log.info(f"Journal marked for deletion: {key}")
         except WalgError as error:

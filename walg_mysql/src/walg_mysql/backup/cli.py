@@ -20,10 +20,11 @@ from walg_core.streams.cli import (
 )
 from walg_core.streams.engine import StreamEngine
 
-from walg_mysql.deletion import ARCHIVE, BINLOG_SENTINEL, forget_journals
+from walg_mysql.deletion import BINLOG_SENTINEL, forget_journals
+from walg_mysql.journal.archive import FOLDER
 from walg_mysql.sentinel import FORM
 
-ENGINE = StreamEngine(form=FORM, archives=(ARCHIVE, BINLOG_SENTINEL), splits=True, deleted=forget_journals)
+ENGINE = StreamEngine(form=FORM, archives=(FOLDER, BINLOG_SENTINEL), splits=True, deleted=forget_journals)
 
 Permanent = Annotated[bool, typer.Option("--permanent", "-p", help="never delete it by age or count")]
 AddUserData = Annotated[str, typer.Option(help="JSON that is stored with the backup")]

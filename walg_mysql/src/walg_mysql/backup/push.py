@@ -25,7 +25,7 @@ from walg_mysql.backup.tool import (
     read_checkpoints,
     with_options,
 )
-from walg_mysql.deletion import ARCHIVE
+from walg_mysql.journal.archive import FOLDER
 from walg_mysql.journal.positions import binlog_start, newest_binlog
 from walg_mysql.sentinel import FORM, UNSPECIFIED, XTRABACKUP, Sentinel
 from walg_mysql.server import Server
@@ -154,6 +154,6 @@ def _increment(storage: Storage, sentinel: Sentinel, base: Base, found: Checkpoi
 def _account(storage: Storage, name: str, stop_ns: int) -> None:
     """The backup is made whatever comes of its journal."""
     try:
-        journals.add(storage, name, stop_ns, ARCHIVE)
+        journals.add(storage, name, stop_ns, FOLDER)
     except WalgError as error:
         log.warning(f"the sizes of the binlogs between backups are not accounted for: {error}")

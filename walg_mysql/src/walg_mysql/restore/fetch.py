@@ -117,7 +117,9 @@ class _Work:
 
     def _full(self, link: Link) -> None:
         if self.directory:
-            count = extract(_source(self.context, self.storage, link), self.directory)
+            with track(link.sentinel.plain_size or None, "restore") as tracker:
+                source = TrackedReader(_source(self.context, self.storage, link), tracker)
+                count = extract(source, self.directory)
             log.info(f"{count} files extracted into {self.directory}")
         else:
             _feed(self.context, self.storage, link, self.command, {})
@@ -165,13 +167,10 @@ def _temporary(config: Config) -> Iterator[str]:
 
 
 def _source(context: Context, storage: Storage, link: Link) -> Reader:
-    """The backup's stream, decoded ahead of whoever reads it, with progress shown."""
-    size = link.sentinel.plain_size
-    return Ahead(open_stream(context, storage, link.name, plain_size=size), _AHEAD)
+    """The backup's stream, decoded ahead of whoever reads it."""
+    return Ahead(open_stream(context, storage, link.name, plain_size=link.sentinel.plain_size), _AHEAD)
 
 
 def _feed(context: Context, storage: Storage, link: Link, text: str, environment: dict[str, str]) -> None:
-    size = link.sentinel.plain_size
-    source = open_stream(context, storage, link.name, plain_size=size)
-    with track(size or None, "restore") as tracker:
-        feed_command(text, TrackedReader(source, tracker), extra=environment)
+    with track(link.sentinel.plain_size or None, "restore") as tracker:
+        feed_command(text, TrackedReader(_source(context, storage, link), tracker), extra=environment)
