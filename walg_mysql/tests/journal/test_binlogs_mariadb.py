@@ -13,7 +13,7 @@ OPTIONS = ("--log-bin=mysql-bin", "--binlog-format=ROW")
 TABLE = "create table app.t (id int primary key, body varchar(100)) engine=InnoDB"
 
 
-@pytest.fixture()
+@pytest.fixture
 def written(field):
     """A server with two complete binlogs and the one that is being written."""
     server = field.server("data", *OPTIONS)

@@ -15,7 +15,7 @@ Uploaded = Annotated[str, typer.Option(help="only binlogs uploaded until this ti
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the engine's application."""
-    for add in (_add_push, _add_fetch, _add_list):
+    for add in (_add_push, _add_fetch, _add_list, _add_restore):
         add(app)
 
 
@@ -108,3 +108,39 @@ def _add_list(app: typer.Typer) -> None:
         if name:
             log.info(f"Binlog found: {name}")
             typer.echo(name)
+
+
+def _add_restore(app: typer.Typer) -> None:
+    @app.command("restore")
+    def restore(
+        ctx: typer.Context,
+        name: Annotated[str, typer.Argument(metavar="[NAME]", help="the backup; default: the right one")] = "",
+        target_time: Annotated[str, typer.Option(help="restore what was committed before this time, RFC 3339")] = "",
+        target_gtid: Annotated[str, typer.Option(help="restore up to and with this transaction")] = "",
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the plan")] = False,
+        use_xbtool_extract: Annotated[
+            bool, typer.Option("--use-xbtool-extract", help="unpack in process into WALG_MYSQL_DATA_DIR")
+        ] = False,
+        inplace: Annotated[bool, typer.Option("--inplace", help="with it: apply increments' pages directly")] = False,
+    ) -> None:
+        """Fetch and prepare the right backup, start the server, and replay binary logs up to a time or a transaction.
+
+        Example: wal-g mysql restore --target-time 2024-01-02T15:04:05Z --dry-run
+        """
+        from walg_core.errors import UsageError
+
+        from walg_mysql.journal import listing, plan, ranges, restore
+        from walg_mysql.restore.fetch import Options
+
+        if target_time and target_gtid:
+            raise UsageError("--target-time and --target-gtid exclude each other")
+        target = plan.Target(
+            ranges.parse_time(target_time, "--target-time") if target_time else None,
+            listing.parse_gtid(target_gtid, "--target-gtid") if target_gtid else None,
+        )
+        storage = ctx.obj.read_storage()
+        made = plan.make(ctx.obj, storage, target, name)
+        if dry_run:
+            typer.echo(made.text(), nl=False)
+            return
+        restore.restore(ctx.obj, storage, made, Options(extract=use_xbtool_extract, inplace=inplace))

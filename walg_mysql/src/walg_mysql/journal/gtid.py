@@ -153,6 +153,13 @@ class MariadbGtidSet:
 GtidSet = MysqlGtidSet | MariadbGtidSet
 
 
+def contains(position: GtidSet, other: GtidSet) -> bool:
+    """Whether `position` has everything of `other`; sets of different families never have."""
+    if isinstance(position, MysqlGtidSet) and isinstance(other, MysqlGtidSet):
+        return position.contains(other)
+    return isinstance(position, MariadbGtidSet) and isinstance(other, MariadbGtidSet) and position.contains(other)
+
+
 def decode_previous_gtids(body: bytes) -> MysqlGtidSet:
     """The body of a previous-GTIDs event (type 35, without header and checksum). Raises IntegrityError."""
     try:

@@ -58,3 +58,16 @@ def parse_gtids(text: str, flag: str = "--gtid") -> GtidSet:
         f"{flag}: {text!r} is no GTID set: {failures[-1] if '-' in text and ':' not in text else failures[0]}",
         hint="MySQL: 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77; MariaDB: 0-1-77",
     )
+
+
+def parse_gtid(text: str, flag: str) -> GtidSet:
+    """One transaction's GTID, as a set of one. Raises UsageError."""
+    gtids = parse_gtids(text, flag)
+    if isinstance(gtids, MysqlGtidSet):
+        intervals = [interval for each in gtids.entries.values() for interval in each]
+        single = len(intervals) == 1 and intervals[0][0] == intervals[0][1]
+    else:
+        single = len(gtids.domains) == 1
+    if not single:
+        raise UsageError(f"{flag}: {text!r} is not one transaction", hint="give the GTID of the last one to restore")
+    return gtids

@@ -9,20 +9,13 @@ from walg_core.observe import log
 
 from walg_mysql.journal.archive import Binlog, list_binlogs
 from walg_mysql.journal.events import previous_gtids
-from walg_mysql.journal.gtid import GtidSet, MariadbGtidSet, MysqlGtidSet
+from walg_mysql.journal.gtid import GtidSet, contains
 
 if TYPE_CHECKING:
     from walg_core.context import Context
     from walg_core.storage.api import Storage
 
     from walg_mysql.server import Server
-
-
-def contains(position: GtidSet, other: GtidSet) -> bool:
-    """Whether `position` has everything of `other`; sets of different families never have."""
-    if isinstance(position, MysqlGtidSet) and isinstance(other, MysqlGtidSet):
-        return position.contains(other)
-    return isinstance(position, MariadbGtidSet) and isinstance(other, MariadbGtidSet) and position.contains(other)
 
 
 def archived_start(context: Context, storage: Storage, binlog: Binlog) -> GtidSet | None:

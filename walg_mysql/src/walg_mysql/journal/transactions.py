@@ -29,7 +29,7 @@ from walg_mysql.journal.events import (
     mysql_gtid,
     read_events,
 )
-from walg_mysql.journal.gtid import GtidSet, MariadbGtidSet, MysqlGtidSet
+from walg_mysql.journal.gtid import GtidSet, MariadbGtidSet, MysqlGtidSet, contains
 
 XID = 16
 _BEGINS = frozenset((GTID, ANONYMOUS_GTID, GTID_TAGGED, MARIADB_GTID))
@@ -63,9 +63,9 @@ class Window:
             self.done = True
             return False
         gtid = gtid_of(event)
-        if self.target is not None and gtid is not None and _holds(self.target, gtid):
+        if self.target is not None and gtid == self.target:
             self.reached = True
-        if self.after is not None and gtid is not None and _holds(self.after, gtid):
+        if self.after is not None and gtid is not None and contains(self.after, gtid):
             self.skipped += 1
             return False
         self.taken += 1
@@ -79,12 +79,6 @@ def gtid_of(event: Event) -> GtidSet | None:
         return MysqlGtidSet({(mysql[0], ""): [(mysql[1], mysql[1])]})
     mariadb = mariadb_gtid(event)
     return MariadbGtidSet({mariadb[0]: (mariadb[1], mariadb[2])}) if mariadb else None
-
-
-def _holds(position: GtidSet, gtid: GtidSet) -> bool:
-    if isinstance(position, MysqlGtidSet) and isinstance(gtid, MysqlGtidSet):
-        return position.contains(gtid)
-    return isinstance(position, MariadbGtidSet) and isinstance(gtid, MariadbGtidSet) and position.contains(gtid)
 
 
 def joined(binlogs: Iterable[tuple[str, Reader]], window: Window) -> Reader:
