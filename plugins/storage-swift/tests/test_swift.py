@@ -293,7 +293,9 @@ def behind_proxy(server) -> Iterator[tuple[FaultProxy, SwiftStorage, SwiftStorag
     prefix = f"swift://backups/{uuid.uuid4()}"
     with FaultProxy("127.0.0.1", server.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/v1/AUTH_test"
-        storage = open_storage(server.settings(prefix), OS_STORAGE_URL=url, GOSWIFT_TIMEOUT="2s")
+        storage = open_storage(
+            server.settings(prefix), OS_STORAGE_URL=url, GOSWIFT_TIMEOUT="2s", GOSWIFT_CONNECT_TIMEOUT="2s"
+        )
         yield proxy, storage, open_storage(server.settings(prefix))
 
 
@@ -338,6 +340,18 @@ def test_a_silent_server_is_given_up(behind_proxy) -> None:
         with pytest.raises(TransientError):
             call()
     assert time.monotonic() - began < 15
+
+
+def test_a_slow_line_is_no_failure(behind_proxy) -> None:
+    """2.5 MB/s, and a limit of two seconds without progress: four seconds of a body pass."""
+    proxy, storage, direct = behind_proxy
+    proxy.bandwidth = 2_500_000
+    body = os.urandom(5 * MIB)
+    storage.put_bytes("whole", body)
+    storage.put("stream", IterReader([body, body]))
+    proxy.heal()
+    assert direct.get("whole") == body
+    assert direct.get("stream") == body + body
 
 
 def test_requests_are_few(server) -> None:

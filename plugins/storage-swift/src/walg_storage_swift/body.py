@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from walg_core.pipeline.reader import Reader
 
 PIECE = 1 << 20
+SENT = 128 << 10
+"""Sent at once: the time limit is for each of these, and a slow line must keep it."""
+
+
+def in_pieces(body: bytes) -> "Iterator[bytes]":
+    """A body in memory, as it is sent."""
+    view = memoryview(body)
+    for start in range(0, len(view), SENT):
+        yield bytes(view[start : start + SENT])
 
 
 class Source:
@@ -37,7 +46,7 @@ class Source:
         """The next `limit` bytes, or fewer at the end."""
         while limit and (piece := self._next(min(limit, PIECE))):
             limit -= len(piece)
-            yield piece
+            yield from in_pieces(piece)
 
     def more(self) -> bool:
         """Whether something is left; reads ahead by a piece."""

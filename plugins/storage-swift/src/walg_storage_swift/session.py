@@ -14,6 +14,8 @@ from walg_core.errors import (
     TransientError,
 )
 
+from walg_storage_swift.body import in_pieces
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,7 +94,10 @@ class Session:
             access = self.access()
             url = f"{access.storage_url}/{quote(path)}".rstrip("/") + tail
             sent = {"X-Auth-Token": access.token, **(headers or {})}
-            response = self._send(method, url, sent, body, stream=stream, timeout=timeout)
+            if isinstance(body, bytes):
+                sent["Content-Length"] = str(len(body))
+            pieces = in_pieces(body) if isinstance(body, bytes) else body
+            response = self._send(method, url, sent, pieces, stream=stream, timeout=timeout)
             if response.status != 401:
                 break
             response.drain_conn()

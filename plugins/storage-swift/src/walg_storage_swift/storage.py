@@ -223,7 +223,7 @@ class SwiftStorage(Storage):
         if size is not None and size != len(body):
             raise IntegrityError(f"put '{key}': the body has {len(body)} bytes, {size} were announced")
         digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        headers = {"ETag": digest, "Content-Length": str(len(body)), **condition}
+        headers = {"ETag": digest, **condition}
         self._replacing(key, lambda: self._put(path, key, headers, body))
         return len(body)
 
@@ -326,7 +326,7 @@ class SwiftStorage(Storage):
         if _is_large(headers):
             # A copy of the manifest would share its segments; the copy is an object of its own.
             return super().copy(source, target)
-        sent = {"X-Copy-From": "/" + quote(there), "Content-Length": "0"}
+        sent = {"X-Copy-From": "/" + quote(there)}
         try:
             self._session.request("PUT", path, None, sent, b"", key=source, doing=f"copy '{source}'", timeout=LONG)
         except ObjectNotFound:
