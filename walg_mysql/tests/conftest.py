@@ -12,6 +12,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from walg_mysql.sentinel import Sentinel
 
 PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb-backup", "mbstream", "mariadb", "mariadb-binlog")
 _SECONDS = 60
@@ -180,3 +181,116 @@ def golden(tmp_path: Path) -> Callable[[], Path]:
         return target
 
     return prepare
+
+
+# Stand-ins. No MySQL server and no xtrabackup come from a package registry; the tests of the default run use these,
+# those marked `services` a real MariaDB and mariadb-backup.
+
+TOOL = f"""#!{sys.executable}
+import os, sys, time
+from walg_core.pipeline.reader import BytesReader
+from walg_mysql.xbstream.writer import Writer
+options = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:] if "=" in word)
+start = 0 if os.environ.get("FAKE_IGNORES") else int(options.get("incremental-lsn", 0))
+end = os.environ.get("FAKE_LSN", "1000")
+out = sys.stdout.buffer
+writer = Writer(out.write)
+size = int(os.environ.get("FAKE_SIZE", 100000))
+writer.add("ibdata1", BytesReader(f"from {{start}} to {{end}} ".encode() * (size // 10)))
+writer.add("shop/t.ibd", BytesReader(b"t" * size))
+out.flush()
+print("tool: backing up", file=sys.stderr, flush=True)
+time.sleep(float(os.environ.get("FAKE_SLEEP", 0)))
+if os.environ.get("FAKE_FAIL"):
+    sys.exit("tool: tablespace is corrupt")
+if "extra-lsndir" in options and not os.environ.get("FAKE_SILENT"):
+    name = os.environ.get("FAKE_CHECKPOINTS", "xtrabackup_checkpoints")
+    with open(os.path.join(options["extra-lsndir"], name), "w") as file:
+        file.write(f"backup_type = full\\nfrom_lsn = {{start}}\\nto_lsn = {{end}}\\nlast_lsn = {{end}}\\n")
+"""
+PREPARE = """#!/bin/sh
+echo "$(basename "$0") $*" >> {calls}
+for word in "$@"; do
+  case $word in --incremental-dir=*) head -c 20 "${{word#*=}}/ibdata1" >> {calls}; echo >> {calls};; esac
+done
+[ -z "$FAKE_PREPARE_FAILS" ] || {{ echo "prepare: log is corrupt" >&2; exit 1; }}
+"""
+UNPACK = f"""#!{sys.executable}
+import sys
+from walg_mysql.xbstream.extract import extract
+from walg_mysql.xbstream.files import open_input
+extract(open_input(""), sys.argv[2])
+"""
+SCRIPT = """
+import os
+import walg_mysql.backup.push as push
+from walg_mysql.journal.gtid import MysqlGtidSet, MariadbGtidSet
+
+class Server:
+    version = os.environ.get("FAKE_VERSION", "8.0.35-27")
+    is_mariadb = "MariaDB" in version
+    @classmethod
+    def from_config(cls, config): return cls()
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def uuid(self):
+        return "" if self.is_mariadb else os.environ.get("FAKE_UUID", "3e11fa47-71ca-11e1-9e33-c80aa9429562")
+    def executed_gtids(self):
+        text = os.environ.get("FAKE_GTIDS", "")
+        return MariadbGtidSet.parse(text) if self.is_mariadb else MysqlGtidSet.parse(text)
+    def rows(self, sql): return [("Innodb_lsn_current", os.environ.get("FAKE_CURRENT_LSN", "99999"))]
+    def value(self, sql): return os.environ.get("FAKE_DATADIR", "/nowhere")
+
+push.Server = Server
+from walg_mysql.script import main
+main()
+"""
+
+
+class StandIn(Field):
+    """A field whose server and backup tool are stand-ins; `lsn` is where the next backup ends."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        tools = path / "bin"
+        tools.mkdir()
+        self.calls = path / "calls"
+        self.restored = path / "restored"
+        self.restored.mkdir()
+        recorder = PREPARE.format(calls=self.calls)
+        for name, text in (("xtrabackup", TOOL), ("prepare", recorder), ("mariabackup", recorder), ("unpack", UNPACK)):
+            (tools / name).write_text(text)
+            (tools / name).chmod(0o755)
+        (path / "tmp").mkdir()
+        self.environment |= {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "TMPDIR": str(path / "tmp"),
+            "WALG_MYSQL_DATASOURCE_NAME": "root@tcp(127.0.0.1:1)/",
+            "WALG_STREAM_CREATE_COMMAND": "xtrabackup --backup --stream=xbstream",
+            "WALG_STREAM_RESTORE_COMMAND": f"unpack -C {self.restored}",
+            "WALG_MYSQL_BACKUP_PREPARE_COMMAND": f"prepare --target-dir={self.restored}",
+            "WALG_MYSQL_DATA_DIR": str(self.restored),
+            "WALG_MYSQL_INCREMENTAL_BACKUP_DST": str(path / "increments"),
+        }
+
+    def popen(self, *words: str, **more: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *words],
+            env=self.environment | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def sentinels(self) -> list[Sentinel]:
+        """Oldest first."""
+        folder = self.archive / "basebackups_005"
+        return [Sentinel.decode(path.read_bytes()) for path in sorted(folder.glob("*_backup_stop_sentinel.json"))]
+
+    def objects(self) -> list[str]:
+        return sorted(str(path.relative_to(self.archive)) for path in self.archive.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> StandIn:
+    return StandIn(tmp_path)
