@@ -61,7 +61,7 @@ def plan(source: Storage, options: Options) -> list[Entry]:
     links: dict[str, tuple[Link, int]] = {}
     requested: list[Link] = []
     for entry in asked:
-        found = chain(source, sentinels.load(source, entry, FORM))
+        found = chain(source, sentinels.load(source, entry, FORM), fitting=False)
         requested.append(found[-1])
         for depth, link in enumerate(found):
             links.setdefault(link.name, (link, depth))

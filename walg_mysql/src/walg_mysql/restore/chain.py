@@ -32,18 +32,22 @@ class Link:
         return cls(backup, Sentinel.of(backup.document))
 
 
-def chain(storage: Storage, requested: Backup) -> list[Link]:
-    """From the full backup to `requested`. Raises IntegrityError when a parent is missing or does not fit."""
+def chain(storage: Storage, requested: Backup, *, fitting: bool = True) -> list[Link]:
+    """From the full backup to `requested`. Raises IntegrityError when a parent is missing.
+
+    `fitting`: parents must also end where their increments begin, and a wrongly named one is corrected. Without it the
+    chain is what the sentinels say.
+    """
     links = [Link.of(requested)]
     while links[-1].sentinel.incremental:
-        parent = _parent(storage, links[-1])
+        parent = _parent(storage, links[-1], fitting)
         if any(parent.name == each.name for each in links):
             raise IntegrityError(f"the increments of {requested.name} build on each other in a circle")
         links.append(parent)
     return links[::-1]
 
 
-def _parent(storage: Storage, child: Link) -> Link:
+def _parent(storage: Storage, child: Link, fitting: bool) -> Link:
     """By name; the full backup where the original named another one than it used."""
     wanted = child.sentinel.delta_lsn
     if not child.sentinel.delta_from:
@@ -52,7 +56,7 @@ def _parent(storage: Storage, child: Link) -> Link:
             hint="its sentinel lacks DeltaFrom; use another backup",
         )
     parent = _load(storage, child.sentinel.delta_from, child.name)
-    if wanted is None or parent.sentinel.lsn in (None, wanted):
+    if not fitting or wanted is None or parent.sentinel.lsn in (None, wanted):
         return parent
     full = child.sentinel.delta_full_name
     if full and full != parent.name:
