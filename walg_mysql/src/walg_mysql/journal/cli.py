@@ -15,7 +15,7 @@ Uploaded = Annotated[str, typer.Option(help="only binlogs uploaded until this ti
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the engine's application."""
-    for add in (_add_push, _add_fetch, _add_list, _add_restore):
+    for add in (_add_push, _add_fetch, _add_server, _add_list, _add_restore):
         add(app)
 
 
@@ -60,6 +60,23 @@ def _add_fetch(app: typer.Typer) -> None:
 
         storage = ctx.obj.read_storage()
         fetch.replay(ctx.obj, storage, ranges.of_flags(storage, since, until, until_binlog_last_modified_time))
+
+
+def _add_server(app: typer.Typer) -> None:
+    @app.command("binlog-server")
+    def binlog_server(
+        ctx: typer.Context, since: Since = "LATEST", until: Until = "", until_binlog_last_modified_time: Uploaded = ""
+    ) -> None:
+        """Serve the binary logs from a backup on to a replica, until it has everything up to a time.
+
+        Example: wal-g mysql binlog-server --since LATEST --until 2024-01-02T15:04:05Z
+        """
+        from walg_mysql.binlogserver.serve import BinlogServer
+        from walg_mysql.journal import ranges
+
+        storage = ctx.obj.read_storage()
+        chosen = ranges.of_flags(storage, since, until, until_binlog_last_modified_time)
+        BinlogServer(ctx.obj, storage, chosen).run()
 
 
 def _add_list(app: typer.Typer) -> None:

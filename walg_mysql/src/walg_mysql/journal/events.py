@@ -100,6 +100,14 @@ def server_version(event: Event) -> str:
     return event.raw[HEADER.size + 2 : HEADER.size + 52].split(b"\0")[0].decode("latin-1")
 
 
+def first_description(source: Reader, name: str = "binlog") -> tuple[str, bool]:
+    """Version of the server that wrote a file, and whether its events carry checksums. Raises IntegrityError."""
+    for event in read_events(source, name, verify=False):
+        if event.kind == FORMAT_DESCRIPTION:
+            return server_version(event), event.checksum
+    raise IntegrityError(f"{name} has no format description event")
+
+
 def first_timestamp(source: Reader, name: str = "binlog") -> int:
     """Unix time of the first event of a file: its "start timestamp"."""
     for event in read_events(source, name, verify=False):

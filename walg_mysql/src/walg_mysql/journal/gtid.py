@@ -163,12 +163,13 @@ def contains(position: GtidSet, other: GtidSet) -> bool:
 def decode_previous_gtids(body: bytes) -> MysqlGtidSet:
     """The body of a previous-GTIDs event (type 35, without header and checksum). Raises IntegrityError."""
     try:
-        return _decode_previous(body)
+        return decode_gtid_set(body)
     except (IndexError, ValueError) as error:
         raise IntegrityError(f"the previous-GTIDs event is damaged: {error}") from error
 
 
-def _decode_previous(body: bytes) -> MysqlGtidSet:
+def decode_gtid_set(body: bytes) -> MysqlGtidSet:
+    """The binary form of type 35 and of COM_BINLOG_DUMP_GTID. Raises ValueError, IndexError."""
     at = 0
 
     def number(size: int) -> int:

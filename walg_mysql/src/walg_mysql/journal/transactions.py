@@ -6,8 +6,8 @@ A transaction begins at its GTID event (33, 34, 42; MariaDB 162). In files witho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from walg_core.pipeline.reader import IterReader, Reader
 
@@ -54,7 +54,6 @@ class Window:
     done: bool = False
     reached: bool = False
     last_timestamp: int = 0
-    _with_gtids: bool = field(default=False, repr=False)
 
     def begin(self, event: Event) -> bool:
         """Whether the transaction that `event` begins is taken; sets `done` when the end is reached."""
@@ -103,26 +102,41 @@ def _joined(binlogs: Iterable[tuple[str, Reader]], window: Window) -> Iterator[b
 
 
 def _chosen(name: str, source: Reader, window: Window) -> Iterator[bytes]:
-    skip_to = window.position[1] if window.position and window.position[0] == name else 0
-    taking, inside, with_gtids, at = True, False, False, 4
-    for event in read_events(source, name):
-        at += len(event.raw)
-        if event.kind == FORMAT_DESCRIPTION:
+    position = window.position[1] if window.position and window.position[0] == name else 4
+    for event in selected(read_events(source, name), window, position):
+        if event.kind not in _FRAME:
             yield event.raw
+
+
+def selected(
+    events: Iterable[Event], window: Window, position: int = 4, taken: Callable[[Event], None] | None = None
+) -> Iterator[Event]:
+    """Of one file's events: the format description, what frames transactions, and those that the window takes.
+
+    `position` is the byte from which on events count; `taken` is called with each taken transaction's first event.
+    """
+    taking, inside, with_gtids, at = True, False, False, 4
+    for event in events:
+        start, at = at, at + len(event.raw)
+        if event.kind == FORMAT_DESCRIPTION:
+            yield event
             continue
-        if event.kind in _FRAME or (skip_to and at <= skip_to):
+        if start < position:
             continue
-        if event.kind in _BEGINS:
-            taking, with_gtids = window.begin(event), True
-        elif not with_gtids:
-            starts = not inside and event.kind == QUERY
-            if starts:
-                taking = window.begin(event)
-            inside = _inside(event, inside)
+        if event.kind in _FRAME:
+            yield event
+            continue
+        begins = event.kind in _BEGINS or (not with_gtids and not inside and event.kind == QUERY)
+        with_gtids = with_gtids or event.kind in _BEGINS
+        inside = not with_gtids and _inside(event, inside)
+        if begins:
+            taking = window.begin(event)
+            if taking and taken:
+                taken(event)
         if window.done:
             return
         if taking:
-            yield event.raw
+            yield event
 
 
 def _inside(event: Event, inside: bool) -> bool:
