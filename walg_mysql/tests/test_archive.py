@@ -77,6 +77,13 @@ def test_no_backups(standin: Any) -> None:
     assert standin.run("backup-list", "--detail", "--json")[0] == "[]\n"
 
 
+def test_one_backup_is_shown_with_all_its_sentinel_says(archive: Any) -> None:
+    shown = json.loads(archive.run("backup-show", "LATEST")[0])
+    assert shown["backup_name"] == NAMES[4]
+    assert shown["DeltaFrom"] == NAMES[3]
+    archive.run("backup-show", "stream_20200101T000000Z", status=1)
+
+
 def test_a_copy_takes_the_whole_chain_and_can_be_repeated(archive: Any) -> None:
     archive.run("copy", *sides(archive), "--backup-name", NAMES[2])
     wanted = [f"basebackups_005/{name}/stream.zst" for name in NAMES[:3]]

@@ -171,6 +171,14 @@ def test_a_failing_tool_leaves_nothing_and_is_quoted(standin: Any) -> None:
     assert standin.objects() == []
 
 
+def test_a_tool_that_fails_inside_a_pipeline_is_noticed(standin: Any) -> None:
+    pipe = {"WALG_STREAM_CREATE_COMMAND": "xtrabackup $WALG_MYSQL_BACKUP_OPTIONS | cat"}
+    _, said = standin.run("backup-push", status=1, FAKE_FAIL="1", **pipe)
+    assert "tablespace is corrupt" in said
+    assert "did not finish" in said
+    assert standin.objects() == []
+
+
 def test_user_data_is_checked_before_anything_starts(standin: Any) -> None:
     _, said = standin.run("backup-push", "--add-user-data", "monday", status=1, FAKE_SLEEP="60")
     assert "not valid JSON" in said

@@ -1,4 +1,4 @@
-"""`backup-list --detail` and `get-stream` (spec/mysql.md 12)."""
+"""`backup-list --detail`, `backup-show` and `get-stream` (spec/mysql.md 12)."""
 
 from __future__ import annotations
 
@@ -88,6 +88,18 @@ def _cells(entry: BackupObject, sentinel: Sentinel, *, pretty: bool) -> list[str
         str(sentinel.stored_size),
         "true" if sentinel.permanent else "false",
     ]
+
+
+def show(context: Context, name: str) -> str:
+    """The text of `backup-show`: everything that the sentinel says, and where it stands. Raises NoBackups."""
+    storage, found = choose(context, name)
+    values = {
+        "backup_name": found.name,
+        "modify_time": times.format_local(found.entry.modified_ns),
+        "storage_name": storage.name,
+        **found.document.values,
+    }
+    return gojson.dumps(values, indent=4).decode("utf-8", "replace") + "\n"
 
 
 def get_stream(context: Context, name: str, path: str, put: Callable[[bytes], object]) -> None:

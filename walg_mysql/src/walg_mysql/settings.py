@@ -34,5 +34,5 @@ SETTINGS = (
     Setting("WALG_DELTA_FROM_NAME", "name of the backup to build increments on"),
     Setting("WALG_DELTA_FROM_USER_DATA", "user data of the backup to build increments on"),
     Setting("WALG_FETCH_TARGET_USER_DATA", "user data of the backup to fetch"),
-    Setting("WALG_BACKUP_DOWNLOAD_MAX_RETRY", "tries for each object of a backup", kind="int", default="1"),
+    Setting("WALG_BACKUP_DOWNLOAD_MAX_RETRY", "accepted; WALG_STORAGE_RETRIES rules retries", kind="int", default="1"),
 )

@@ -11,6 +11,7 @@ from walg_core.streams import engine as work
 from walg_core.streams.cli import (
     Detail,
     Json,
+    Name,
     OptionalName,
     Pretty,
     TargetStorage,
@@ -110,6 +111,13 @@ def _add_list(app: typer.Typer) -> None:
             text = work.listing(ctx.obj, ENGINE, pretty=pretty, json=json, detail=False, target=target_storage)
         if text:
             typer.echo(text, nl=False)
+
+    @app.command("backup-show")
+    def backup_show(ctx: typer.Context, name: Name) -> None:
+        """Print everything that is known about a backup, as JSON."""
+        from walg_mysql import catalog
+
+        typer.echo(catalog.show(ctx.obj, name), nl=False)
 
 
 def _add_get_stream(app: typer.Typer) -> None:

@@ -130,7 +130,7 @@ def _sentinel(storage: Storage, plan: _Plan, pushed: Pushed, directory: str) -> 
     )
     if not directory:
         return sentinel
-    found = read_checkpoints(directory)
+    found = read_checkpoints(directory, plan.text)
     sentinel = replace(
         sentinel,
         server_arch=architecture(),

@@ -54,8 +54,12 @@ def with_options(text: str, directory: str, lsn: int | None) -> tuple[str, dict[
     return (text if OPTIONS in text else f"{text} {options}"), environment
 
 
-def read_checkpoints(directory: str) -> Checkpoints:
-    """What the tool wrote; unknown, with a warning, when it wrote nothing."""
+def read_checkpoints(directory: str, text: str) -> Checkpoints:
+    """What the tool that the shell text runs wrote. Unknown, with a warning, when it wrote nothing.
+
+    Raises EngineError when it was told by name where to write and did not: then it has not come to its end, whatever
+    the exit status of the pipeline that it stands in.
+    """
     for name in _FILES:
         try:
             with open(os.path.join(directory, name), encoding="ascii", errors="replace") as file:
@@ -64,6 +68,11 @@ def read_checkpoints(directory: str) -> Checkpoints:
             continue
         values = {key.strip(): value.strip() for key, sign, value in (line.partition("=") for line in lines) if sign}
         return Checkpoints(_number(values.get("from_lsn", "")), _number(values.get("to_lsn", "")))
+    if OPTIONS in text:
+        raise EngineError(
+            f"the backup tool did not finish: it wrote no {_FILES[0]}",
+            hint="its messages are in the log above; the exit status of a pipeline is that of its last command only",
+        )
     log.warning(
         "the backup tool wrote no xtrabackup_checkpoints: no increment can be built on this backup. In a pipeline, give"
         f" the tool its options with ${OPTIONS}"
