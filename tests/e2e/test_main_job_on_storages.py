@@ -96,9 +96,9 @@ def storage(kind: str, home: Path) -> Iterator[dict[str, str]]:
     """The settings of a storage that works, of this kind."""
     if kind == "file":
         chosen: contextlib.AbstractContextManager[dict[str, str]] = file_storage(home)
-    elif kind == "s3" and not importlib.util.find_spec("walg_storage_s3.testing"):
+    elif kind == "s3":
         pytest.importorskip("walg_storage_s3", reason="walg-storage-s3 is not installed")
-        chosen = moto()
+        chosen = emulated(kind) if importlib.util.find_spec("walg_storage_s3.testing") else moto()
     else:
         chosen = emulated(kind)
     with chosen as settings:

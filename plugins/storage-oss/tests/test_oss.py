@@ -95,6 +95,18 @@ def test_parts_are_of_the_size_asked_for(server) -> None:
     assert storage.stat("again").size == 4_200_000
 
 
+def test_parts_that_left_count_as_progress(server) -> None:
+    class Watched(BytesReader):
+        moves = 0
+
+        def moved(self) -> None:
+            self.moves += 1
+
+    body = Watched(bytes(4 * MIB + 1))
+    fresh(server, OSS_UPLOAD_PART_SIZE=str(MIB)).put("object", body)
+    assert body.moves == 5
+
+
 def test_copy_in_parts(server, monkeypatch) -> None:
     monkeypatch.setattr("walg_storage_oss.storage.LARGEST_COPY", MIB)
     storage = fresh(server, OSS_COPY_PART_SIZE=str(MIB))
@@ -249,6 +261,7 @@ def test_wrong_settings_are_named(server, change, kind, words, operation) -> Non
         ({"WALG_OSS_PREFIX": "backups/path"}, "missing url scheme"),
         ({"WALG_OSS_PREFIX": "oss://backups"}, "a path is needed"),
         ({"OSS_REGION": ""}, "oss region is required"),
+        ({"OSS_REGION": "oss-cn-hangzhou"}, "OSS_REGION"),
         ({"OSS_ACCESS_KEY_ID": ""}, "access key ID and secret are required"),
         ({"OSS_ACCESS_KEY_SECRET": ""}, "access key ID and secret are required"),
         ({"OSS_UPLOAD_PART_SIZE": "1000"}, "OSS_UPLOAD_PART_SIZE"),

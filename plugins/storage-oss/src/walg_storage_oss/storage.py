@@ -38,6 +38,11 @@ def create(config: "Config", prefix: str) -> "OssStorage":
     region = config.get("OSS_REGION")
     if not region:
         raise ConfigError("oss region is required", hint="set OSS_REGION, for example cn-hangzhou")
+    if region.startswith("oss-"):
+        raise ConfigError(
+            f"OSS_REGION is '{region}', which is the name of a host",
+            hint=f"set OSS_REGION={region.removeprefix('oss-')}",
+        )
     key, secret = config.get("OSS_ACCESS_KEY_ID"), config.get("OSS_ACCESS_KEY_SECRET")
     if not key or not secret:
         raise ConfigError(

@@ -1,7 +1,6 @@
 """Multipart uploads and copies: whole or aborted, a bounded number of parts at a time."""
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from walg_core.errors import IntegrityError, PermanentError, TransientError
 from walg_core.pipeline.reader import read_exactly
@@ -9,6 +8,7 @@ from walg_core.pipeline.reader import read_exactly
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from typing import Any
 
     from walg_core.pipeline.reader import Reader
@@ -36,6 +36,7 @@ class Upload:
         self._oss = oss
         self._names = {"bucket": bucket, "key": path}
         self._id: str = call("initiate_multipart_upload", oss.InitiateMultipartUploadRequest(**self._names)).upload_id
+        self._moved: Callable[[], None] = lambda: None
         self._parts: list[Any] = []
         self._sums: dict[int, tuple[int, int]] = {}
 
@@ -43,6 +44,7 @@ class Upload:
         """Upload the body; the bytes sent. Raises IntegrityError when they are not `total`."""
         sizes = part_sizes(size, total)
         next(sizes)
+        self._moved = getattr(rest, "moved", self._moved)
 
         def bodies() -> "Iterator[bytes]":
             body = first
@@ -58,6 +60,8 @@ class Upload:
         self._all(lambda number, span: self._copy_part(source, number, span), iter(ranges), None)
 
     def _all(self, send: "Callable[[int, Any], Any]", bodies: "Iterator[Any]", total: int | None) -> int:
+        from concurrent.futures import ThreadPoolExecutor
+
         count = 0
         running: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="oss-part") as pool:
@@ -86,6 +90,7 @@ class Upload:
             "upload_part",
             self._oss.UploadPartRequest(**self._names, upload_id=self._id, part_number=number, body=body),
         )
+        self._moved()
         # The SDK has compared the part's CRC-64 with that of what it sent.
         if result.hash_crc64:
             self._sums[number] = (int(result.hash_crc64), len(body))
