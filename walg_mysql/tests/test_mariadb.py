@@ -21,6 +21,11 @@ pytestmark = pytest.mark.services
 ROWS = "SELECT COUNT(*), COALESCE(SUM(CRC32(CONCAT(id, '/', n, '/', MD5(filler)))), 0) FROM shop.t"
 
 
+COUNTS = (
+    "SELECT (SELECT SUM(n) FROM shop.new2), (SELECT COUNT(*) FROM shop.small), (SELECT SUM(CRC32(t)) FROM shop.pressed)"
+)
+
+
 def prepare(server: Any) -> None:
     server.run(
         "CREATE DATABASE shop",
@@ -105,6 +110,8 @@ def test_a_chain_of_increments_under_load_comes_back_in_every_way(field: Any) ->
                     "CREATE TABLE shop.new1 LIKE shop.t",
                     "INSERT INTO shop.new1 SELECT * FROM shop.t LIMIT 500",
                     "CREATE TABLE shop.old (id INT PRIMARY KEY) ENGINE=InnoDB",
+                    "CREATE TABLE shop.pressed (id INT PRIMARY KEY, t TEXT) ENGINE=InnoDB PAGE_COMPRESSED=1",
+                    "INSERT INTO shop.pressed SELECT seq, REPEAT(MD5(seq), 40) FROM shop.seq_1_to_1000",
                 )
             if number == 2:
                 server.run(
@@ -114,6 +121,7 @@ def test_a_chain_of_increments_under_load_comes_back_in_every_way(field: Any) ->
                     "CREATE TABLE shop.small (id INT PRIMARY KEY) ENGINE=InnoDB ROW_FORMAT=COMPRESSED",
                 )
             if number == 3:
+                server.run("UPDATE shop.pressed SET t = CONCAT(t, 'more') WHERE id % 7 = 0")
                 server.run("INSERT INTO shop.small SELECT seq FROM shop.seq_1_to_1000", "OPTIMIZE TABLE shop.new2")
             if number < 3:
                 field.run("xtrabackup-push", "--full=false")
@@ -122,7 +130,7 @@ def test_a_chain_of_increments_under_load_comes_back_in_every_way(field: Any) ->
         server.run("INSERT INTO shop.log (t) VALUES ('end')")
         expected = [server.run(ROWS)[0], server.run("SELECT GROUP_CONCAT(t ORDER BY id) FROM shop.log")[0][0]]
         field.run("xtrabackup-push", "--full=false")
-    counts = server.run("SELECT SUM(n) FROM shop.new2")[0]
+    counts = server.run(COUNTS)[0]
     server.stop()
     names = field.names()
     made = [
@@ -143,11 +151,56 @@ def test_a_chain_of_increments_under_load_comes_back_in_every_way(field: Any) ->
         assert len(changed) == (3 if "--inplace" in words else 0)
         assert all(changed)
         again = field.server("restored", fresh=False)
-        assert again.run("SELECT SUM(n) FROM shop.new2")[0] == counts, title
-        assert again.run("SELECT COUNT(*) FROM shop.small")[0] == (1000,), title
+        assert again.run(COUNTS)[0] == counts, title
+        assert counts[1] == 1000
         again.stop()
         assert list(restored_rows(field, "restored")) == expected, title
         assert not list((field.path / "increments").iterdir())
         wipe(restored)
         field.run("backup-fetch", names[1], *words)
         assert restored_rows(field, "restored")[0][0] >= 3000
+
+
+def test_a_restored_server_begins_with_a_full_backup(field: Any) -> None:
+    server = field.server("data", *FLUSHING)
+    prepare(server)
+    restored = field.path / "restored"
+    field.aim(server, restored)
+    field.environment |= {"WALG_DELTA_MAX_STEPS": "5"}
+    field.run("xtrabackup-push", "--full=false")
+    server.run("INSERT INTO shop.t (n) VALUES (1)")
+    field.run("xtrabackup-push", "--full=false")
+    server.stop()
+    wipe(restored)
+    field.run("backup-fetch", field.names()[0], "--use-xbtool-extract")
+    again = field.server("restored", *FLUSHING, fresh=False)
+    field.aim(again, restored)
+    again.run("INSERT INTO shop.t (n, filler) SELECT seq, REPEAT('x', 900) FROM shop.seq_1_to_3000")
+    _, said = field.run("xtrabackup-push", "--full=false")
+    assert "making a full backup" in said
+    field.run("xtrabackup-push", "--full=false")
+    made = [Sentinel.decode(path.read_bytes()) for path in sorted(field.archive.rglob(f"*{SENTINEL_SUFFIX}"))]
+    assert [each.incremental for each in made] == [False, True, False, True]
+
+
+def test_killed_at_random_moments_there_is_no_sentinel_without_a_restorable_backup(field: Any) -> None:
+    server = field.server("data", *FLUSHING)
+    prepare(server)
+    restored = field.path / "restored"
+    field.aim(server, restored)
+    began = time.monotonic()
+    field.run("backup-push")
+    whole = time.monotonic() - began
+    random = Random(7)
+    for _ in range(15):
+        process = field.popen("backup-push")
+        time.sleep(random.uniform(0.3, whole * 1.1))
+        process.kill()
+        process.communicate(timeout=60)
+    names = field.names()
+    expected = server.run(ROWS)[0]
+    server.stop()
+    for name in names:
+        wipe(restored)
+        field.run("backup-fetch", name, "--use-xbtool-extract")
+        assert restored_rows(field, "restored")[0] == expected
