@@ -181,3 +181,31 @@ def test_help_has_examples(field) -> None:
     for command in ("binlog-push", "binlog-fetch", "binlog-replay", "binlog-list", "binlog-find"):
         assert "Example" in field.run(command, "--help")[0]
     assert Path(field.path).exists()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_no_binlog_is_lost_repeated_or_cut(field, written) -> None:
+    """`kill -9` at moments spread over a push's whole life; each time more binlogs wait."""
+    import random
+    import time
+
+    import zstandard
+
+    seed = 20240
+    moments = random.Random(seed)
+    seen: dict[str, int] = {}
+    for turn in range(30):
+        written.run(f"insert into app.t values ({1000 + turn}, repeat('x', 90))", "flush binary logs")
+        process = field.popen("binlog-push")
+        time.sleep(moments.uniform(0.05, 0.6))
+        process.kill()
+        process.communicate()
+        for name, stamped in stamp(field).items() if (field.archive / "binlog_005").exists() else ():
+            assert seen.setdefault(name, stamped) == stamped, f"{name} was stored twice (turn {turn}, seed {seed})"
+    field.run("binlog-push")
+    local = [row[0] for row in written.run("show binary logs")][:-1]
+    assert archived(field) == local
+    for name in local:
+        stored = (field.archive / "binlog_005" / f"{name}.zst").read_bytes()
+        plain = zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True).read()
+        assert plain == (written.data / name).read_bytes()

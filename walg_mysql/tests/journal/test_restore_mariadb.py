@@ -123,3 +123,23 @@ def test_a_missing_binlog_is_named(field, history) -> None:
     error = restore(field, restored, "--target-time", marks["time"], status=1)[1]
     assert "is not in the archive" in error
     assert list(restored.iterdir()) == []
+
+
+def test_the_archive_of_the_original_is_replayed_to_its_end(field, golden) -> None:
+    """Its second backup and everything after it."""
+    from pathlib import Path
+
+    restored = field.path / "restored"
+    restored.mkdir()
+    field.environment |= {
+        "WALG_FILE_PREFIX": str(golden()),
+        "WALG_STREAM_RESTORE_COMMAND": f"mbstream -x -C {restored}",
+        "WALG_MYSQL_BACKUP_PREPARE_COMMAND": f"mariadb-backup --prepare --target-dir={restored}",
+        "WALG_MYSQL_DATA_DIR": str(restored),
+    }
+    restore(field, restored)
+    expected = Path(__file__).resolve().parents[4] / "shared" / "golden" / "mariadb-zstd" / "expected.txt"
+    row = field.restored.run(
+        "set group_concat_max_len = 100000000", "select count(*), md5(group_concat(id,v order by id)) from shop.o"
+    )[0]
+    assert "\t".join(map(str, row)) == expected.read_text().strip()
