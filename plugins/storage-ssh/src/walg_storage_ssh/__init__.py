@@ -1,0 +1,1 @@
+"""A directory behind SSH as a storage of wal-g."""
