@@ -94,6 +94,7 @@ class Field:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "HOME": str(path),
+            "WALG_MYSQL_BINLOGS_CACHE": str(path / ".walg_mysql_binlogs_cache"),
             "SHELL": "/bin/sh",
             "TMPDIR": str(path),
             "WALG_FILE_PREFIX": str(self.archive),
@@ -222,9 +223,7 @@ from walg_mysql.xbstream.files import open_input
 extract(open_input(""), sys.argv[2])
 """
 SCRIPT = """
-import os
-import walg_mysql.backup.push as push
-from walg_mysql.journal.gtid import MysqlGtidSet, MariadbGtidSet
+import os, sys
 
 class Server:
     version = os.environ.get("FAKE_VERSION", "8.0.35-27")
@@ -236,12 +235,15 @@ class Server:
     def uuid(self):
         return "" if self.is_mariadb else os.environ.get("FAKE_UUID", "3e11fa47-71ca-11e1-9e33-c80aa9429562")
     def executed_gtids(self):
+        from walg_mysql.journal.gtid import MysqlGtidSet, MariadbGtidSet
         text = os.environ.get("FAKE_GTIDS", "")
         return MariadbGtidSet.parse(text) if self.is_mariadb else MysqlGtidSet.parse(text)
     def rows(self, sql): return [("Innodb_lsn_current", os.environ.get("FAKE_CURRENT_LSN", "99999"))]
     def value(self, sql): return os.environ.get("FAKE_DATADIR", "/nowhere")
 
-push.Server = Server
+if sys.argv[1].endswith("-push"):
+    import walg_mysql.backup.push as push
+    push.Server = Server
 from walg_mysql.script import main
 main()
 """

@@ -28,6 +28,9 @@ SETTINGS = (
         default="false",
     ),
     Setting("WALG_MYSQL_START_COMMAND", "command by which `restore` starts the server on the restored data"),
+    Setting(
+        "WALG_MYSQL_BINLOGS_CACHE", "file in which binlog-push notes the last binlog; default: in the home directory"
+    ),
     Setting("WALG_MYSQL_REPLAY_IN_ONE_SESSION", "feed all binlogs to one replay command", kind="bool", default="false"),
     Setting("WALG_DELTA_MAX_STEPS", "increments since the full backup; 0: full backups", kind="int", default="0"),
     Setting("WALG_DELTA_ORIGIN", "base of an increment", default="LATEST", choices=("LATEST", "LATEST_FULL")),

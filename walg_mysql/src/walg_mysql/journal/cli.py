@@ -98,7 +98,7 @@ def _add_list(app: typer.Typer) -> None:
         if not found:
             log.info("No binlogs found")
         elif json:
-            typer.echo(listing.as_json(found, pretty=pretty), nl=False)
+            typer.echo(listing.as_json(found, pretty=pretty))
         else:
             typer.echo(listing.as_table(found, pretty=pretty), nl=False)
 

@@ -88,6 +88,7 @@ class _Push:
         if context.config.get("WALG_MYSQL_CHECK_GTIDS"):
             self.check = Archived(state.read_archived(storage, mariadb=local.mariadb))
         self.overwrite = context.config.get("WALG_MYSQL_OVERWRITE_BINLOGS")
+        self.cache = state.cache_path(context.config)
         self.uploaded: list[str] = []
 
     def run(self) -> list[str]:
@@ -104,7 +105,7 @@ class _Push:
 
     def _done(self) -> int:
         """Number of the last binlog that needs no look, -1 for none: the cache's when the storage agrees with it."""
-        cached = state.read_cache()
+        cached = state.read_cache(self.cache)
         names = self.local.names
         if cached:
             prefix, number = split_name(cached)
@@ -119,7 +120,7 @@ class _Push:
         for name in reversed(names):
             if name in self.archived and split_name(name)[1] < self.until:
                 self._must_be_same(name)
-                state.write_cache(name)
+                state.write_cache(self.cache, name)
                 return split_name(name)[1]
         return -1
 
@@ -135,7 +136,7 @@ class _Push:
             log.info(f"{name} holds only transactions that are archived already")
         else:
             self._upload(name, path)
-        state.write_cache(name)
+        state.write_cache(self.cache, name)
 
     def _needed(self, path: str, following: str) -> bool:
         """After the first upload everything later goes too: a gap filled later would be replayed out of order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from typing import TYPE_CHECKING
 
 from walg_core.backups import gojson
@@ -14,6 +15,7 @@ from walg_core.observe import log
 from walg_mysql.journal.gtid import GtidSet, MariadbGtidSet, MysqlGtidSet
 
 if TYPE_CHECKING:
+    from walg_core.settings.config import Config
     from walg_core.storage.api import Storage
 
 CACHE = ".walg_mysql_binlogs_cache"
@@ -21,14 +23,20 @@ SENTINEL = "binlog_sentinel_005.json"
 _LIMIT = 64 << 20
 
 
-def cache_path() -> str:
-    """In the home directory of the user that runs the command."""
-    return os.path.join(os.path.expanduser("~"), CACHE)
+def cache_path(config: Config) -> str:
+    """In the home directory of the user that runs the command, as the system's user database knows it."""
+    path: str | None = config.get("WALG_MYSQL_BINLOGS_CACHE")
+    if path:
+        return path
+    try:
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        home = os.path.expanduser("~")
+    return os.path.join(home, CACHE)
 
 
-def read_cache() -> str:
+def read_cache(path: str) -> str:
     """The name of the last binlog that this host archived; "" when none is known."""
-    path = cache_path()
     try:
         with open(path, "rb") as file:
             return Document.parse(file.read(_LIMIT), path).text("LastArchivedBinlog")
@@ -39,12 +47,12 @@ def read_cache() -> str:
         return ""
 
 
-def write_cache(name: str) -> None:
+def write_cache(path: str, name: str) -> None:
     """Remember `name`. A cache that cannot be written costs time at the next push, no data."""
     try:
-        atomic.write_file(cache_path(), gojson.dumps({"LastArchivedBinlog": name}), mode=0o644)
+        atomic.write_file(path, gojson.dumps({"LastArchivedBinlog": name}), mode=0o644)
     except OSError as error:
-        log.warning(f"cannot write the cache {cache_path()} of binlog-push: {error}")
+        log.warning(f"cannot write the cache {path} of binlog-push: {error}")
 
 
 def read_archived(storage: Storage, *, mariadb: bool) -> GtidSet:
