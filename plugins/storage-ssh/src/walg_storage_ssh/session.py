@@ -49,13 +49,13 @@ class Session:
         asyncio.run_coroutine_threadsafe(work, self._running())
 
     def close(self) -> None:
-        """End the connection and the thread. Waits at most five seconds for the server."""
+        """End the connection and the thread. Waits at most two seconds for the server."""
         with self._lock:
             loop, thread, self._loop = self._loop, self._thread, None
         if loop is None or thread is None or self._pid != os.getpid():
             return
         with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result(6)
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result(3)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)
 
@@ -64,7 +64,7 @@ class Session:
         if connection:
             connection.close()
             with contextlib.suppress(TimeoutError, asyncssh.Error, OSError):
-                await asyncio.wait_for(connection.wait_closed(), 5)
+                await asyncio.wait_for(connection.wait_closed(), 2)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
