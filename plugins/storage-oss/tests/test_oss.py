@@ -186,6 +186,54 @@ def test_damage_is_noticed(server, monkeypatch) -> None:
         storage.get("object")
 
 
+@pytest.mark.parametrize("bad", [2, 100])
+def test_parts_that_arrive_damaged_are_sent_again(server, bad: int) -> None:
+    storage = fresh(server, OSS_UPLOAD_PART_SIZE=str(MIB))
+    original, spoiled = storage._call, []
+
+    def call(name: str, request: object, **more: str) -> object:
+        result = original(name, request, **more)
+        if name == "upload_part" and len(spoiled) < bad:
+            spoiled.append(name)
+            result.hash_crc64 = "1"
+        return result
+
+    storage._call = call  # type: ignore[method-assign]
+    body = os.urandom(2 * MIB + 5)
+    if bad == 2:
+        storage.put("object", BytesReader(body))
+        assert storage.get("object") == body
+    else:
+        with pytest.raises(TransientError, match="other bytes"):
+            storage.put("object", BytesReader(body))
+        assert list(storage.list()) == []
+    assert server.control("uploads") == 0
+
+
+def test_a_whole_that_is_not_its_parts_does_not_stay(server) -> None:
+    storage = fresh(server, OSS_UPLOAD_PART_SIZE=str(MIB))
+    original = storage._call
+
+    def call(name: str, request: object, **more: str) -> object:
+        result = original(name, request, **more)
+        if name == "complete_multipart_upload":
+            result.hash_crc64 = "1"
+        return result
+
+    storage._call = call  # type: ignore[method-assign]
+    with pytest.raises(TransientError, match="other bytes"):
+        storage.put("object", BytesReader(bytes(2 * MIB)))
+    assert list(storage.list()) == []
+
+
+def test_small_objects_carry_their_md5(server, monkeypatch) -> None:
+    storage = fresh(server)
+    monkeypatch.setattr("walg_storage_oss.storage.Pieces", lambda body: body[:-1] + b"!")
+    with pytest.raises(TransientError, match="InvalidDigest"):
+        storage.put_bytes("object", b"content")
+    assert not storage.exists("object")
+
+
 def test_a_role_is_assumed_and_its_keys_are_renewed(server) -> None:
     role = {"OSS_ROLE_ARN": "acs:ram::1:role/backup", "OSS_ROLE_SESSION_NAME": "nightly"}
     storage = fresh(server, **role)
@@ -316,7 +364,8 @@ def behind_proxy(server, monkeypatch) -> Iterator[tuple[FaultProxy, OssStorage, 
     monkeypatch.setattr("walg_storage_oss.storage.TIMEOUT", 2)
     plain = server.settings(f"oss://backups/{uuid.uuid4()}")
     with FaultProxy("127.0.0.1", server.port) as proxy:
-        storage = open_storage(plain, OSS_ENDPOINT=f"http://127.0.0.1:{proxy.port}", OSS_MAX_RETRIES="1")
+        way = {"OSS_ENDPOINT": f"http://127.0.0.1:{proxy.port}", "OSS_MAX_RETRIES": "1", "OSS_CONNECT_TIMEOUT": "2"}
+        storage = open_storage(plain, **way)
         yield proxy, storage, open_storage(plain)
 
 
@@ -362,6 +411,18 @@ def test_a_silent_server_is_given_up(behind_proxy) -> None:
         with pytest.raises(TransientError):
             call()
     assert time.monotonic() - began < 15
+
+
+def test_a_slow_line_is_no_failure(behind_proxy) -> None:
+    """2.5 MB/s, and a limit of two seconds without progress: four seconds of a body pass."""
+    proxy, storage, direct = behind_proxy
+    proxy.bandwidth = 2_500_000
+    body = os.urandom(5 * MIB)
+    storage.put_bytes("whole", body)
+    storage.put("stream", IterReader([body, body]))
+    proxy.heal()
+    assert direct.get("whole") == body
+    assert direct.get("stream") == body + body
 
 
 def test_requests_are_few(server) -> None:

@@ -75,7 +75,7 @@ def _of_service(error: "Any", doing: str, key: str, where: str) -> StorageError:
     if status in (401, 403) or code in _HINTS:
         hint = _HINTS.get(code, KEYS)
         return AccessDenied(f"{where} denies access: {code or status} ({said})", key=key, hint=hint)
-    if status >= 500 or status in (408, 409):
+    if status >= 500 or status in (408, 409) or code == "InvalidDigest":
         return TransientError(text, key=key)
     return PermanentError(text, key=key, hint="check WALG_OSS_PREFIX, OSS_REGION and OSS_ENDPOINT")
 

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-import crcmod
+from fastcrc.crc64 import xz
 
 from walg_storage_oss.testing.signatures import Refusal, Signed
 
@@ -61,39 +61,35 @@ class State:
 
     def store(self, stream: Any, length: int, headers: dict[str, str]) -> Stored:
         """Keep `length` bytes of the stream in a file."""
-        path, md5, crc, left = self.new_path(), new_md5(), crc64(), length
+        path, md5, crc, left = self.new_path(), new_md5(), 0, length
         with open(path, "wb") as file:
             while left:
                 piece = stream.read(min(left, PIECE))
                 if not piece:
                     raise ConnectionError("the body ended early")
                 md5.update(piece)
-                crc.update(piece)
+                crc = xz(piece, crc)
                 file.write(piece)
                 left -= len(piece)
-        return Stored(path, length, md5.hexdigest().upper(), str(crc.crcValue), time.time(), headers)
+        return Stored(path, length, md5.hexdigest().upper(), str(crc), time.time(), headers)
 
     def join(self, parts: list[Stored], headers: dict[str, str]) -> Stored:
-        path, crc = self.new_path(), crc64()
+        path, crc = self.new_path(), 0
         with open(path, "wb") as file:
             for part in parts:
                 with open(part.path, "rb") as source:
                     while piece := source.read(PIECE):
-                        crc.update(piece)
+                        crc = xz(piece, crc)
                         file.write(piece)
                 os.unlink(part.path)
         md5 = new_md5("".join(part.md5 for part in parts).encode())
         etag = f"{md5.hexdigest().upper()}-{len(parts)}"
         size = sum(part.size for part in parts)
-        return Stored(path, size, etag, str(crc.crcValue), time.time(), headers)
+        return Stored(path, size, etag, str(crc), time.time(), headers)
 
 
 def new_md5(data: bytes = b"") -> Any:
     return hashlib.md5(data, usedforsecurity=False)
-
-
-def crc64() -> Any:
-    return crcmod.Crc(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF, rev=True)
 
 
 class Handler(BaseHTTPRequestHandler):
