@@ -250,7 +250,9 @@ main()
 
 
 class StandIn(Field):
-    """A field whose server and backup tool are stand-ins; `lsn` is where the next backup ends."""
+    """A field whose server and backup tool are stand-ins; `preamble` is code that runs before ours."""
+
+    preamble = ""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -277,7 +279,7 @@ class StandIn(Field):
 
     def popen(self, *words: str, **more: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *words],
+            [sys.executable, "-c", self.preamble + SCRIPT, *words],
             env=self.environment | more,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

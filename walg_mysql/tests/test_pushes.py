@@ -3,10 +3,7 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,22 +191,28 @@ def test_split_streams_fail_as_whole_ones_do(standin: Any) -> None:
     assert (standin.restored / "shop/t.ibd").read_bytes() == b"t" * 100000
 
 
+# No file may grow beyond 100,000 bytes.
+FULL_DISK = """
+import resource, signal
+resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+"""
+
+
 def test_a_full_disk_is_an_error_and_no_backup(standin: Any) -> None:
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
-    words = [sys.executable, "-c", code + SCRIPT_IMPORT, "backup-push"]
-    environment = standin.environment | {
-        "WALG_COMPRESSION_METHOD": "none",
-        "FAKE_SIZE": "1000000",
-        "PYTHONPATH": str(Path(__file__).parent),
-    }
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1, done.stderr
+    standin.preamble = FULL_DISK
+    _, said = standin.run("backup-push", status=1, WALG_COMPRESSION_METHOD="none", FAKE_SIZE="1000000")
+    assert "File too large" in said
     assert standin.objects() == []
+    assert not leftovers(standin)
 
 
-SCRIPT_IMPORT = (
-    "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfrom conftest import SCRIPT; exec(SCRIPT)"
-)
+def test_a_full_disk_is_an_error_and_no_restore(standin: Any) -> None:
+    standin.run("backup-push", FAKE_SIZE="1000000")
+    standin.preamble = FULL_DISK
+    _, said = standin.run("backup-fetch", "LATEST", "--use-xbtool-extract", status=1)
+    assert f"{standin.restored}/ibdata1" in said
+    assert not standin.calls.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
