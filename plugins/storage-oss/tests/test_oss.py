@@ -282,10 +282,14 @@ def test_signature_of_the_service_for_roles() -> None:
         ({"WALG_OSS_PREFIX": "oss://No_Bucket/x"}, PermanentError, "WALG_OSS_PREFIX"),
         ({"OSS_ENDPOINT": "http://127.0.0.1:9"}, TransientError, "OSS_ENDPOINT"),
         ({"OSS_ENDPOINT": "https://127.0.0.1:9"}, TransientError, "OSS_ENDPOINT"),
+        ({"OSS_ENDPOINT": "http://nohost.invalid"}, TransientError, "OSS_ENDPOINT"),
+        ({"OSS_ENDPOINT": "https"}, PermanentError, "OSS_ENDPOINT"),
     ],
 )
 @pytest.mark.parametrize("operation", ["list", "stat", "open", "put", "delete", "large put"])
 def test_wrong_settings_are_named(server, change, kind, words, operation) -> None:
+    if change.get("OSS_ENDPOINT") == "https":
+        change = {"OSS_ENDPOINT": server.url.replace("http:", "https:")}
     storage = open_storage(server.settings(), **{"OSS_MAX_RETRIES": "1", **change})
     run = {
         "list": lambda: list(storage.list()),
@@ -314,6 +318,7 @@ def test_wrong_settings_are_named(server, change, kind, words, operation) -> Non
         ({"OSS_ACCESS_KEY_SECRET": ""}, "access key ID and secret are required"),
         ({"OSS_UPLOAD_PART_SIZE": "1000"}, "OSS_UPLOAD_PART_SIZE"),
         ({"OSS_COPY_PART_SIZE": "1000"}, "OSS_COPY_PART_SIZE"),
+        ({"OSS_ENDPOINT": "::bad::"}, "OSS_ENDPOINT"),
         ({"OSS_MAX_RETRIES": "many"}, "OSS_MAX_RETRIES"),
     ],
 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -225,12 +229,16 @@ def test_error_of_the_body_passes_a_plain_put(server) -> None:
         ({"OS_ENDPOINT_TYPE": "admin"}, PermanentError, "OS_ENDPOINT_TYPE"),
         ({"WALG_SWIFT_PREFIX": "swift://no-such-container/x"}, PermanentError, "WALG_SWIFT_PREFIX"),
         ({"OS_AUTH_URL": "http://127.0.0.1:9/v3"}, TransientError, "OS_AUTH_URL"),
+        ({"OS_AUTH_URL": "http://nohost.invalid/v3"}, TransientError, "OS_AUTH_URL"),
+        ({"OS_AUTH_URL": "https"}, PermanentError, "OS_CACERT"),
         ({"OS_AUTH_URL": "not a url/v3"}, WalgError, "OS_AUTH_URL"),
         ({"OS_STORAGE_URL": "http://127.0.0.1:9/v1/AUTH_test"}, TransientError, "OS_STORAGE_URL"),
     ],
 )
 @pytest.mark.parametrize("operation", ["list", "stat", "open", "put", "delete"])
 def test_wrong_settings_are_named(server, change, kind, words, operation) -> None:
+    if change.get("OS_AUTH_URL") == "https":
+        change = {"OS_AUTH_URL": f"https://127.0.0.1:{server.port}/v3"}
     storage = open_storage(server.settings(), **change)
     if not change.get("OS_TENANT_NAME", "x"):
         storage = open_storage({k: v for k, v in server.settings().items() if k != "OS_TENANT_NAME"})
@@ -340,6 +348,56 @@ def test_a_silent_server_is_given_up(behind_proxy) -> None:
         with pytest.raises(TransientError):
             call()
     assert time.monotonic() - began < 15
+
+
+@pytest.fixture
+def behind_tls(server, tmp_path) -> Iterator[tuple[str, str]]:
+    """URL of the server behind TLS, and the file of the certificate that is to be trusted."""
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=swift -addext subjectAltName=IP:127.0.0.1"
+    try:
+        subprocess.run(
+            ["openssl", *command.split(), "-keyout", str(key), "-out", str(certificate)],
+            check=True,
+            capture_output=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = listener.accept()
+                with contextlib.suppress(OSError):
+                    inner = context.wrap_socket(plain, server_side=True)
+                    outer = socket.create_connection(("127.0.0.1", server.port))
+                    for pair in ((inner, outer), (outer, inner)):
+                        threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}", str(certificate)
+    listener.close()
+
+
+def test_certificates(server, behind_tls) -> None:
+    url, certificate = behind_tls
+    way = {"OS_AUTH_URL": f"{url}/v3", "OS_STORAGE_URL": f"{url}/v1/AUTH_test"}
+    storage = open_storage(server.settings(), **way, OS_CACERT=certificate)
+    body = os.urandom(9 * MIB)
+    storage.put("by-tls", IterReader([body]))
+    assert storage.get("by-tls") == body
+    with pytest.raises(PermanentError) as caught:
+        open_storage(server.settings(), **way).stat("by-tls")
+    assert "OS_CACERT" in (caught.value.hint or "")
 
 
 def test_a_slow_line_is_no_failure(behind_proxy) -> None:

@@ -28,6 +28,8 @@ _HINTS = {
 _THROTTLED = ("TooManyRequests", "ServiceBusy", "QpsLimitExceeded", "DownloadTrafficRateLimitExceeded",
               "UploadTrafficRateLimitExceeded", "RequestThrottled")  # fmt: skip
 
+NOT_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
+
 
 def translate(error: Exception, doing: str, key: str, where: str) -> StorageError:
     """The class of our tree that says what to do about it; the message names the settings, never a secret.
@@ -89,18 +91,33 @@ def no_bucket(where: str, key: str) -> PermanentError:
 
 
 def _of_network(error: "Any", doing: str, key: str, where: str) -> StorageError:
+    from alibabacloud_oss_v2 import exceptions
+
     text = str(error)
-    if "CERTIFICATE_VERIFY" in text or "SSLError" in text:
+    if any(word in text for word in NOT_TLS):
         return PermanentError(
             f"cannot {doing}: {where} has no certificate that we trust", key=key, hint="check OSS_ENDPOINT"
         )
     if any(word in text for word in ("InvalidURL", "MissingSchema", "LocationParse", "No connection adapters")):
         return PermanentError(f"cannot {doing}: OSS_ENDPOINT is not a URL", key=key, hint="check OSS_ENDPOINT")
-    inner = getattr(error, "unwrap", lambda: error)()
-    reason = getattr(getattr(inner, "args", [None])[0] if getattr(inner, "args", None) else None, "reason", None)
-    said = str(reason or inner).rpartition(">: ")[2].rpartition(": Failed to")[2].strip() or type(inner).__name__
+    if not isinstance(error, (exceptions.RequestError, exceptions.ResponseError, OSError)):
+        return PermanentError(f"cannot {doing} in {where}: {type(error).__name__}: {text[:200]}", key=key)
     return TransientError(
-        f"cannot {doing} in {where}: {type(inner).__name__}: {said[:200]}",
+        f"cannot {doing} in {where}: {_reason(error)}",
         key=key,
         hint="is the network or the service down? check OSS_ENDPOINT and OSS_REGION",
     )
+
+
+def _reason(error: "Any") -> str:
+    """What happened, in words, without the libraries' objects."""
+    inner = getattr(error, "unwrap", lambda: error)()
+    text = str(inner)
+    if "Read timed out" in text:
+        return "no answer in time"
+    if "ConnectTimeout" in text or "timed out" in text:
+        return "the service cannot be reached in time"
+    for known in ("Connection refused", "Name or service not known", "No route to host", "Network is unreachable"):
+        if known in text:
+            return f"the service cannot be reached: {known}"
+    return f"the connection broke ({type(inner).__name__})"

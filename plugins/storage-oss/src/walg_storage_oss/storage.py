@@ -48,6 +48,7 @@ def create(config: "Config", prefix: str) -> "OssStorage":
         raise ConfigError(
             "access key ID and secret are required", hint="set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
         )
+    _check_endpoint(config.get("OSS_ENDPOINT") or region)
     for name in ("OSS_UPLOAD_PART_SIZE", "OSS_COPY_PART_SIZE"):
         if config.get(name) < SMALLEST_PART:
             raise ConfigError(f"{name} is {config.get(name)}: OSS takes parts of at least {SMALLEST_PART} bytes")
@@ -59,6 +60,21 @@ def create(config: "Config", prefix: str) -> "OssStorage":
         copy_part_size=config.get("OSS_COPY_PART_SIZE"),
         configuration=_configuration(config, bucket, path),
     )
+
+
+def _check_endpoint(endpoint: str) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+        good = parts.hostname and parts.scheme in ("http", "https") and parts.port != 0 and " " not in endpoint
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(
+            f"OSS_ENDPOINT (or OSS_REGION) gives no URL: '{endpoint}'",
+            hint="OSS_ENDPOINT=https://oss-cn-hangzhou.aliyuncs.com, for example",
+        )
 
 
 def _connect(config: "Config", region: str, key: str, secret: str) -> "Any":

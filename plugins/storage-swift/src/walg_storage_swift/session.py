@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FRESH = 60.0
 """Seconds after a success in which the token is taken for good."""
+NOT_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
 LONG = 1800.0
 """Seconds for requests in which the server moves data and says nothing."""
 
@@ -140,13 +141,15 @@ class Session:
                 timeout=urllib3.Timeout(connect=self._times[0], read=timeout or self._times[1]),
             )
         except SSLError as error:
+            if not any(word in str(error) for word in NOT_TLS):
+                raise TransientError(f"{host}: {_reason(error)}", hint=hint) from error
             raise PermanentError(
                 f"{host} has no certificate that we trust: {error}", hint="check OS_CACERT and the URL"
             ) from error
         except LocationValueError as error:
             raise PermanentError(f"'{host}' is not a URL: {error}", hint="check OS_AUTH_URL") from error
         except (HTTPError, OSError) as error:
-            raise TransientError(f"{method} {host}: {_reason(error)}", hint=hint) from error
+            raise TransientError(f"{host}: {_reason(error)}", hint=hint) from error
 
     def _pool(self, url: str) -> "Any":
         with self._pools_lock:
@@ -182,9 +185,18 @@ def _make_pools(certificates: str | None, url: str) -> "Any":
 
 
 def _reason(error: Exception) -> str:
-    """The library's words without the address of its objects."""
-    text = str(error)
-    return text.split("object at 0x", 1)[0].rpartition("<")[0] + text.rpartition(">: ")[2] if " at 0x" in text else text
+    """What happened, in words, without the library's objects."""
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProtocolError, ReadTimeoutError
+
+    cause = error.args[1] if isinstance(error, ProtocolError) and len(error.args) > 1 else error.__cause__ or error
+    words = getattr(cause, "strerror", None) or str(cause)
+    if isinstance(error, ReadTimeoutError):
+        return "no answer in time"
+    if isinstance(error, NewConnectionError):
+        return f"cannot be reached: {words}"
+    if isinstance(error, ConnectTimeoutError):
+        return "cannot be reached in time"
+    return f"the connection broke: {words}"
 
 
 def failure(response: "Any", doing: str, key: str) -> StorageError:
