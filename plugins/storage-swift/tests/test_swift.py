@@ -61,6 +61,7 @@ class TestSwift(StorageConformance):
         made.close()
 
 
+@pytest.mark.slow
 class TestSegmented(StorageConformance):
     """Large objects in segments."""
 
