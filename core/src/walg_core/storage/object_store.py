@@ -15,6 +15,7 @@ from walg_core.errors import (
     StorageError,
     Throttled,
     TransientError,
+    WalgError,
 )
 from walg_core.pipeline.reader import Reader, read_exactly
 from walg_core.storage.api import Capabilities, ObjectInfo, Storage
@@ -78,7 +79,7 @@ class ObjectStoreStorage(Storage):
         if self._store is None:
             try:
                 self._store = self._connect()
-            except StorageError:
+            except WalgError:
                 raise
             except Exception as error:  # obstore's builders have many kinds of errors, all about the settings
                 raise ConfigError(
@@ -167,19 +168,20 @@ class ObjectStoreStorage(Storage):
         import obstore
 
         first = read_exactly(body, self._part_size)
-        source = _Parts(first, body, self._part_size)
-        whole = len(first) < self._part_size
-        if if_absent and not whole and self.exists(key):
-            raise ObjectExists(key)
         options: dict[str, Any] = {"attributes": self._attributes} if self._attributes else {}
-        try:
-            if whole:
-                if size is not None and size != len(first):
-                    raise IntegrityError(f"{key} was announced with {size} bytes but has {len(first)}")
-                options["mode"] = "create" if if_absent else "overwrite"
+        if len(first) < self._part_size:
+            if size is not None and size != len(first):
+                raise IntegrityError(f"{key} was announced with {size} bytes but has {len(first)}")
+            options["mode"] = "create" if if_absent else "overwrite"
+            try:
                 obstore.put(self.store, self._root + key, first, use_multipart=False, **options)
-                return len(first)
-            source.expected = size
+            except Exception as error:
+                raise self._translate(error, key, "store") from error
+            return len(first)
+        if if_absent and self.exists(key):
+            raise ObjectExists(key)
+        source = _Parts(first, body, self._part_size, size)
+        try:
             obstore.put(
                 self.store,
                 self._root + key,
@@ -192,9 +194,9 @@ class ObjectStoreStorage(Storage):
         except Exception as error:
             if source.error is not None:
                 raise source.error from None
-            if isinstance(error, IntegrityError):
-                raise
             raise self._translate(error, key, "store") from error
+        finally:
+            source.stop()
         return source.count
 
     def delete(self, keys: "Iterable[str]") -> None:
@@ -211,7 +213,7 @@ class ObjectStoreStorage(Storage):
 
     def _delete(self, obstore: "Any", paths: "Sequence[str]") -> None:
         try:
-            obstore.delete(self.store, paths)
+            obstore.delete(self.store, paths if len(paths) > 1 else paths[0])
         except Exception as error:
             if not _is_absent(error):
                 raise self._translate(error, paths[0], "delete") from error
@@ -234,9 +236,9 @@ class ObjectStoreStorage(Storage):
 
     # Errors.
 
-    def _translate(self, error: Exception, key: str, doing: str) -> StorageError:
+    def _translate(self, error: Exception, key: str, doing: str) -> WalgError:
         """The class of our tree that says what to do about it; the message names the settings, never a secret."""
-        if isinstance(error, StorageError):
+        if isinstance(error, WalgError):
             return error
         text = str(error).lower()
         message = f"cannot {doing} '{key}' in {self.description}: {_first_line(error)}"
@@ -260,33 +262,57 @@ class ObjectStoreStorage(Storage):
 
 
 class _Parts:
-    """The body as an iterator of parts; remembers what reading it raised, which obstore would only wrap in text."""
+    """The body as an iterator of parts, read in a thread of its own, one part ahead.
 
-    def __init__(self, first: bytes, rest: Reader, size: int) -> None:
-        self._next = first
+    The source may be a download through obstore itself, which must not run inside an upload's event loop. What reading
+    raised is kept in `error`: obstore would only wrap it in text.
+    """
+
+    def __init__(self, first: bytes, rest: Reader, size: int, expected: int | None) -> None:
+        import queue
+        import threading
+
         self._rest = rest
         self._size = size
+        self._parts: queue.Queue[bytes | None] = queue.Queue(1)
+        self._stopped = False
+        self._thread = threading.Thread(target=self._read, args=(first,), name="upload-source", daemon=True)
         self.count = 0
-        self.expected: int | None = None
+        self.expected = expected
         self.error: Exception | None = None
+        self._thread.start()
+
+    def _read(self, part: bytes) -> None:
+        try:
+            while part and not self._stopped:
+                self._parts.put(part)
+                part = read_exactly(self._rest, self._size)
+        except Exception as error:  # raised again by whoever takes the parts
+            self.error = error
+        self._parts.put(None)
 
     def __iter__(self) -> "Iterator[bytes]":
         return self
 
     def __next__(self) -> bytes:
-        part = self._next
-        if not part:
-            if self.expected is not None and self.count != self.expected:
+        part = self._parts.get()
+        if part is None:
+            self._parts.put(None)
+            if self.error is None and self.expected is not None and self.count != self.expected:
                 self.error = IntegrityError(f"{self.count} bytes came where {self.expected} were announced")
+            if self.error is not None:
                 raise self.error
             raise StopIteration
         self.count += len(part)
-        try:
-            self._next = read_exactly(self._rest, self._size)
-        except Exception as error:
-            self.error = error
-            raise
         return part
+
+    def stop(self) -> None:
+        """Wait until nothing reads the body any more."""
+        self._stopped = True
+        while self._thread.is_alive():
+            if not self._parts.empty():
+                self._parts.get()
+            self._thread.join(0.01)
 
 
 class _Body:

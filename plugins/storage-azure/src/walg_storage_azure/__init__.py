@@ -1,0 +1,1 @@
+"""Azure Blob Storage as a storage of wal-g."""
