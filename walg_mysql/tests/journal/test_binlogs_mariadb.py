@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import zstandard
 
 pytestmark = pytest.mark.services
 OPTIONS = ("--log-bin=mysql-bin", "--binlog-format=ROW")
@@ -80,6 +81,15 @@ def test_binlogs_after_a_reset_do_not_replace_older_ones(field, written) -> None
     assert "WALG_MYSQL_OVERWRITE_BINLOGS" in error
     assert {path.name: path.read_bytes() for path in (field.archive / "binlog_005").iterdir()} == kept
     field.run("binlog-push", WALG_MYSQL_OVERWRITE_BINLOGS="true")
+    names = [row[0] for row in written.run("show binary logs")][:-1]
+    assert names
+    for name in names:
+        stored = (field.archive / "binlog_005" / f"{name}.zst").read_bytes()
+        assert stored != kept.get(f"{name}.zst")
+        assert zstandard.ZstdDecompressor().decompressobj().decompress(stored) == (written.data / name).read_bytes()
+    before = stamp(field)
+    field.run("binlog-push", WALG_MYSQL_OVERWRITE_BINLOGS="true")
+    assert stamp(field) == before
 
 
 def test_the_active_binlog_goes_with_a_flush(field, written) -> None:
@@ -98,6 +108,24 @@ def test_gtids_that_another_host_archived_are_skipped(field, written) -> None:
         path.rename(path.with_name(path.name.replace("mysql-bin", "other-bin")))
     field.run("binlog-push", WALG_MYSQL_CHECK_GTIDS="true")
     assert {name.replace("mysql-bin", "other-bin") for name in before} == set(stamp(field))
+
+
+def test_hosts_with_the_same_log_name_leave_out_what_is_archived_and_replace_nothing(field, written) -> None:
+    """A replica set's usual state: each host numbers its own files, all with the same transactions."""
+    field.run("binlog-push", WALG_MYSQL_CHECK_GTIDS="true")
+    before = stamp(field)
+    other = field.server("other", *OPTIONS, server_id=2)
+    gtid = written.run("select @@gtid_binlog_pos")[0][0]
+    other.run("create database app", TABLE, f"set global gtid_slave_pos = '{gtid}'")
+    other.run("flush binary logs", "insert into app.t values (1, 'after the failover')", "flush binary logs")
+    host = {"WALG_MYSQL_DATASOURCE_NAME": other.dsn, "WALG_MYSQL_CHECK_GTIDS": "true"}
+    host["WALG_MYSQL_BINLOGS_CACHE"] = str(field.path / "other_cache")
+    error = field.run("binlog-push", status=1, **host)[1]
+    assert "is archived already, with other content" in error
+    assert stamp(field) == before
+    (field.archive / "binlog_sentinel_005.json").write_text('{"GtidArchived":"0-2-99999"}')
+    field.run("binlog-push", **host)
+    assert stamp(field) == before
 
 
 def test_find(field, written) -> None:
@@ -188,8 +216,6 @@ def test_killed_at_any_moment_no_binlog_is_lost_repeated_or_cut(field, written) 
     """`kill -9` at moments spread over a push's whole life; each time more binlogs wait."""
     import random
     import time
-
-    import zstandard
 
     seed = 20240
     moments = random.Random(seed)

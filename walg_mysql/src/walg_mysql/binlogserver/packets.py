@@ -161,9 +161,11 @@ def authenticate(wire: Wire, version: str, connection_id: int, user: str, passwo
     wire.write(greeting(version, connection_id, scramble))
     login = parse_login(wire.read())
     plugin, answer = login.plugin, login.answer
-    if plugin not in (NATIVE, SHA2):
-        wire.write(b"\xfe" + NATIVE.encode() + b"\0" + scramble + b"\0")
-        plugin, answer = NATIVE, wire.read()
+    if plugin != NATIVE and not (plugin == SHA2 and proves(plugin, answer, password, scramble)):
+        # A client of MySQL 8 or 9 names its own plugin and waits to be told to use it; 9 has no native one any more.
+        plugin = SHA2 if plugin == SHA2 else NATIVE
+        wire.write(b"\xfe" + plugin.encode() + b"\0" + scramble + b"\0")
+        answer = wire.read()
     known = hmac.compare_digest(login.user.encode(), user.encode())
     if not proves(plugin, answer, password, scramble) or not known:
         wire.error(1045, "28000", f"Access denied for user '{login.user}'@'{peer}'")

@@ -33,6 +33,8 @@ PREFIX = "WALG_MYSQL_BINLOG_SERVER_"
 _QUIT, _INIT_DB, _QUERY, _PING, _DUMP, _REGISTER, _DUMP_GTID = 1, 2, 3, 14, 18, 21, 30
 _NON_BLOCKING = 1
 _POLL = 0.5
+_LOGIN = 30.0
+"""Seconds in which a client has logged in."""
 _PAUSE = 1.0
 _TRIES = 10
 _DEFAULT_VERSION = "5.7.42"
@@ -110,7 +112,6 @@ class BinlogServer:
             connection, peer = listening.accept()
         except TimeoutError:
             return
-        connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections.add(connection)
         self._threads = [each for each in self._threads if each.is_alive()]
@@ -123,7 +124,9 @@ class BinlogServer:
         try:
             wire = Wire(connection)
             settings = self.settings
+            connection.settimeout(_LOGIN)
             authenticate(wire, self.version, next(self._ids), settings.user, settings.password, peer)
+            connection.settimeout(None)
             log.info(f"{peer} has logged in")
             self._commands(wire, Session(self._variables()))
         except (ProtocolError, OSError) as error:

@@ -112,28 +112,34 @@ class _Push:
             if prefix != split_name(names[0])[0] or split_name(names[-1])[1] < number:
                 log.warning(f"binary logs were reset or renamed since {cached}: the cache of binlog-push is dropped")
             elif cached not in self.archived:
-                log.warning(f"{cached}, the last binlog pushed from here, is not in this storage: looking at all")
+                # With the GTID check it may have been left out, another host's binlogs holding the same.
+                say = log.debug if self.check else log.warning
+                say(f"{cached}, the last binlog pushed from here, is not in this storage: looking at all")
             elif cached not in names or self._same(cached, _START):
                 return number
             else:
                 log.warning(f"{cached} is another file than the archived one of that name: looking at all")
         for name in reversed(names):
             if name in self.archived and split_name(name)[1] < self.until:
-                self._must_be_same(name)
-                state.write_cache(self.cache, name)
-                return split_name(name)[1]
+                if self._same(name):
+                    state.write_cache(self.cache, name)
+                    return split_name(name)[1]
+                if not self.check and not self.overwrite:
+                    raise self._other(name)
         return -1
 
     def _one(self, name: str, following: str) -> None:
         """Archive one binlog, or find that it is."""
         path = self.local.path(name)
-        if name in self.archived and not self.overwrite:
-            self._must_be_same(name)
+        present = name in self.archived
+        if present and self._same(name):
             if self.check:
                 self.check.needs(file_start(path), file_start(self.local.path(following)))
                 state.write_archived(self.storage, self.check.gtids)
         elif self.check and not self._needed(path, following):
             log.info(f"{name} holds only transactions that are archived already")
+        elif present and not self.overwrite:
+            raise self._other(name)
         else:
             self._upload(name, path)
         state.write_cache(self.cache, name)
@@ -165,10 +171,8 @@ class _Push:
         if self.check:
             state.write_archived(self.storage, self.check.gtids)
 
-    def _must_be_same(self, name: str) -> None:
-        if self.overwrite or self._same(name):
-            return
-        raise IntegrityError(
+    def _other(self, name: str) -> IntegrityError:
+        return IntegrityError(
             f"{name} is archived already, with other content than {self.local.path(name)}",
             hint="were the binary logs reset, or does another server use this archive with the same log_bin name? "
             "Archive to another prefix or rename log_bin; WALG_MYSQL_OVERWRITE_BINLOGS=true replaces the archived one",
