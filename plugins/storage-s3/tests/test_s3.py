@@ -125,7 +125,7 @@ def test_wrong_settings_are_named(server, change, kind, words) -> None:
         ({"S3_SSE_C": "k"}, "S3_SSE"),
         ({"S3_CA_CERT_FILE": "/nonexistent"}, "S3_CA_CERT_FILE"),
         ({"S3_REQUEST_ADDITIONAL_HEADERS": "text"}, "headers"),
-        ({"S3_RETENTION_PERIOD": "60"}, "S3_RETENTION_PERIOD"),
+        ({"S3_RETENTION_PERIOD": "60", "S3_RETENTION_MODE": "for ever"}, "S3_RETENTION_MODE"),
         ({"S3_MAX_RETRIES": "many"}, "S3_MAX_RETRIES"),
     ],
 )

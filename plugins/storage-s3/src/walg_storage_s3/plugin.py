@@ -16,8 +16,9 @@ SETTINGS = (
     storage_setting("AWS_ENDPOINT", "URL of another server than Amazon's; https without a scheme"),
     storage_setting("AWS_S3_FORCE_PATH_STYLE", "bucket in the path, not in the host's name", kind="bool"),
     storage_setting("AWS_DUAL_STACK", "use dual-stack endpoints", kind="bool"),
-    storage_setting("AWS_ROLE_ARN", "role to assume with the web identity token"),
+    storage_setting("AWS_ROLE_ARN", "role to assume with the keys at hand"),
     storage_setting("AWS_ROLE_SESSION_NAME", "session name of that role"),
+    storage_setting("AWS_STS_ENDPOINT", "URL of the service that gives out roles (default: the region's)"),
     storage_setting("AWS_PROFILE", "profile in the shared credentials file"),
     storage_setting("AWS_SHARED_CREDENTIALS_FILE", "shared credentials file", kind="path"),
     storage_setting("AWS_CONFIG_FILE", "accepted: only the credentials file is read", kind="path"),
@@ -39,20 +40,24 @@ SETTINGS = (
     storage_setting(
         "S3_SKIP_VALIDATION", "accepted: the bucket is tried by the first request", kind="bool", default="true"
     ),
-    storage_setting("S3_ENABLE_VERSIONING", "accepted: versions are left alone"),
+    storage_setting(
+        "S3_ENABLE_VERSIONING", "enabled, disabled, or empty: deletions ask the bucket whether it keeps versions"
+    ),
     storage_setting(
         "S3_DELETE_BATCH_SIZE", "accepted: 1000 objects are deleted by one request", kind="int", default="1000"
     ),
     storage_setting("S3_RANGE_BATCH_ENABLED", "accepted: broken downloads are always resumed", kind="bool"),
     storage_setting("S3_RANGE_MAX_RETRIES", "accepted; WALG_STORAGE_RETRIES rules", kind="int"),
-    storage_setting("S3_RETENTION_PERIOD", "seconds of object lock; needs S3_RETENTION_MODE", kind="int", default="-1"),
-    storage_setting("S3_RETENTION_MODE", "accepted; without S3_RETENTION_PERIOD it says nothing", default="GOVERNANCE"),
-    storage_setting("S3_ENDPOINT_SOURCE", "URL that answers with the host to connect to"),
+    storage_setting(
+        "S3_RETENTION_PERIOD", "seconds for which every new object is locked; -1: no lock", kind="int", default="-1"
+    ),
+    storage_setting("S3_RETENTION_MODE", "GOVERNANCE or COMPLIANCE", default="GOVERNANCE"),
+    storage_setting("S3_ENDPOINT_SOURCE", "refused: set AWS_ENDPOINT"),
     storage_setting("S3_ENDPOINT_PORT", "accepted; S3_ENDPOINT_SOURCE is refused", kind="int", default="443"),
     storage_setting("S3_ENDPOINT_PROTOCOL", "accepted; S3_ENDPOINT_SOURCE is refused"),
     storage_setting("S3_REQUEST_ADDITIONAL_HEADERS", "headers added to every request, as YAML or JSON", secret=True),
     storage_setting("S3_DISABLE_100_CONTINUE", "accepted: Expect is never sent", kind="bool"),
-    storage_setting("S3_USE_YC_SESSION_TOKEN", "credentials of Yandex Cloud's instance metadata", kind="bool"),
+    storage_setting("S3_USE_YC_SESSION_TOKEN", "keys and token of Yandex Cloud's instance metadata", kind="bool"),
     storage_setting("S3_LOG_LEVEL", "accepted; WALG_LOG_LEVEL=DEVEL shows every request"),
 )
 
