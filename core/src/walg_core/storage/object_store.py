@@ -191,9 +191,11 @@ class ObjectStoreStorage(Storage):
                 max_concurrency=self._concurrency,
                 **options,
             )
-        except Exception as error:
+        except BaseException as error:
             if source.error is not None:
                 raise source.error from None
+            if not isinstance(error, Exception):
+                raise
             raise self._translate(error, key, "store") from error
         finally:
             source.stop()
@@ -279,7 +281,7 @@ class _Parts:
         self._thread = threading.Thread(target=self._read, args=(first,), name="upload-source", daemon=True)
         self.count = 0
         self.expected = expected
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._thread.start()
 
     def _read(self, part: bytes) -> None:
@@ -287,7 +289,7 @@ class _Parts:
             while part and not self._stopped:
                 self._parts.put(part)
                 part = read_exactly(self._rest, self._size)
-        except Exception as error:  # raised again by whoever takes the parts
+        except BaseException as error:  # raised again by whoever takes the parts
             self.error = error
         self._parts.put(None)
 
