@@ -280,6 +280,8 @@ def _client(config: "Config", endpoint: str) -> "dict[str, Any]":
                 client["root_certificate"] = file.read()
         except OSError as error:
             raise ConfigError(f"S3_CA_CERT_FILE: cannot read {certificates}: {error.strerror}") from error
+        if b"-----BEGIN" not in client["root_certificate"]:
+            raise ConfigError(f"S3_CA_CERT_FILE: {certificates} has no certificates in PEM form")
     headers = _headers(config.get("S3_REQUEST_ADDITIONAL_HEADERS"))
     if headers:
         client["default_headers"] = headers

@@ -1,0 +1,147 @@
+"""TLS with certificates of our own, and a server that is strict: Swift's S3 side."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from walg_core.builtin import walg_register_settings
+from walg_core.errors import ConfigError, PermanentError, StorageError
+from walg_core.settings.config import Config
+from walg_storage_s3.bucket import S3Storage
+from walg_storage_s3.plugin import SETTINGS
+from walg_storage_s3.storage import create
+
+
+def open_storage(settings: dict[str, str]) -> S3Storage:
+    return create(Config([*walg_register_settings(), *SETTINGS], flags=settings), settings["WALG_S3_PREFIX"])
+
+
+def certificate(folder: Path, name: str, *, address: str = "127.0.0.1", days: int = 1) -> tuple[Path, Path, Path]:
+    """Files of an authority, of a certificate by it for an address, and of that one's key.
+
+    The certificate ends `days` from now; negative: it has ended.
+    """
+    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} authority")])
+    now = datetime.datetime.now(datetime.UTC)
+
+    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=10))
+            .not_valid_after(now + datetime.timedelta(days=days))
+        )
+
+    authority = (
+        builder(issuer, authority_key.public_key(), 10)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    address_name = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    made = (
+        builder(subject, key.public_key(), days)
+        .add_extension(address_name, critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    ca, pem, private = (folder / f"{name}.{kind}" for kind in ("ca", "pem", "key"))
+    ca.write_bytes(authority.public_bytes(encoding))
+    pem.write_bytes(made.public_bytes(encoding))
+    private.write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return ca, pem, private
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve_tls(pem: Path, key: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """moto behind TLS; its process and URL."""
+    port = free_port()
+    words = ["-H", "127.0.0.1", "-p", str(port), "-c", str(pem), "-k", str(key)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from moto.server import main; main()", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    unchecked = ssl._create_unverified_context()
+    url = f"https://127.0.0.1:{port}"
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(
+                urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=2, context=unchecked
+            ).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    return process, url
+
+
+@pytest.fixture(scope="module", params=["good", "expired", "other host"])
+def tls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
+    folder = tmp_path_factory.mktemp("tls")
+    kind: str = request.param
+    made = {"good": {}, "expired": {"days": -1}, "other host": {"address": "192.0.2.1"}}[kind]
+    ca, pem, key = certificate(folder, "server", **made)  # type: ignore[arg-type]
+    process, url = serve_tls(pem, key)
+    try:
+        yield kind, url, ca
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_certificates(tls: tuple[str, str, Path], tmp_path: Path) -> None:
+    kind, url, ca = tls
+    settings = {
+        "WALG_S3_PREFIX": f"s3://bucket/{uuid.uuid4()}",
+        "AWS_ENDPOINT": url,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1",
+        "AWS_S3_FORCE_PATH_STYLE": "true",
+        "S3_MAX_RETRIES": "0",
+    }
+    stranger, _, _ = certificate(tmp_path, "stranger")
+    for trusted in (stranger, ca, None):
+        storage = open_storage({**settings, **({"S3_CA_CERT_FILE": str(trusted)} if trusted else {})})
+        if kind == "good" and trusted == ca:
+            storage.put_bytes("x", b"over TLS")
+            assert storage.get("x") == b"over TLS"
+            assert [info.key for info in storage.list_versions()] == ["x"]
+            continue
+        for work in (lambda s: s.stat("x"), lambda s: s.rest.request("GET", "", {"versioning": ""})):
+            with pytest.raises(StorageError) as caught:
+                work(storage)
+            assert "S3_CA_CERT_FILE" in (caught.value.hint or ""), caught.value
+            assert isinstance(caught.value, PermanentError), caught.value
+
+
+def test_a_file_without_certificates(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing in here")
+    with pytest.raises(ConfigError, match="S3_CA_CERT_FILE"):
+        open_storage({"WALG_S3_PREFIX": "s3://bucket/x", "S3_CA_CERT_FILE": str(path)})
