@@ -172,6 +172,23 @@ def test_dynamic_large_objects_of_others(server) -> None:
     assert len(storage.get("whole")) == 30
 
 
+def test_deleting_many_looks_only_at_those_with_segments(server) -> None:
+    prefix = f"swift://mixed/{uuid.uuid4()}"
+    storage = open_storage(server.settings(prefix), SWIFT_SEGMENT_SIZE=str(4 * MIB))
+    names = [f"f/{number:03d}" for number in range(50)]
+    for name in names:
+        storage.put_bytes(name, b"x")
+    storage.put("f/025", IterReader(bytes(MIB) for _ in range(9)))
+    other = open_storage(server.settings(prefix))
+    other.put_bytes("kept", b"x")
+    server.control("log")
+    other.delete(names)
+    seen = server.control("log")
+    assert len(seen) < 12, seen
+    assert client(server).get_container("mixed_segments")[1] == []
+    assert [info.key for info in storage.list()] == ["kept"]
+
+
 def test_segments_of_a_replaced_object_go(server) -> None:
     prefix = f"swift://replaced/{uuid.uuid4()}"
     storage = open_storage(server.settings(prefix), SWIFT_SEGMENT_SIZE=str(4 * MIB))

@@ -83,7 +83,8 @@ class Identity:
         )
         missing = [name for name, value in wanted if not value]
         if missing and not (self.storage_url and self.token):
-            raise ConfigError(f"Swift: {' and '.join(missing)} must be set for {self.url}", hint=f"set {WHO[self.version]}")
+            needed = " and ".join(missing)
+            raise ConfigError(f"Swift: {needed} must be set for {self.url}", hint=f"set {WHO[self.version]}")
 
     def given(self) -> Access | None:
         """The access that the settings spell out, without asking anybody."""

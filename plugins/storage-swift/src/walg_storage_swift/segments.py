@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST = 1000
 """Segments in a manifest, as servers are configured."""
 JOIN_TRIES = 4
+STEM = 900
+"""Bytes of the object's name in those of its segments."""
+FEW = 8
 
 
 class Segments:
@@ -42,7 +45,7 @@ class Segments:
         self._session.request("PUT", self.container, body=b"", doing=f"make the container {self.container}")
         self._exists = True
         # Long names leave room for what distinguishes the segments.
-        stem = f"{name.encode()[:900].decode(errors='ignore')}/{os.urandom(8).hex()}"
+        stem = f"{name.encode()[:STEM].decode(errors='ignore')}/{os.urandom(8).hex()}"
         rows: list[dict[str, Any]] = []
         paths: list[str] = []
         try:
@@ -110,6 +113,16 @@ class Segments:
         container, _, prefix = unquote(manifest).lstrip("/").partition("/")
         return self._below(prefix) if container == self.container and prefix else []
 
+    def owners(self, names: "Sequence[str]") -> "set[str]":
+        """Those of the objects' names below which there are segments: the only ones worth a look of their own."""
+        if len(names) < FEW:
+            return set(names)
+        found = {name for name in names if len(name.encode()) > STEM}
+        for path in self._below(os.path.commonprefix(names)):  # noqa: RUF071 - keys, not paths
+            parts = path.partition("/")[2].split("/")
+            found.update("/".join(parts[:count]) for count in range(1, len(parts)))
+        return found
+
     def of(self, path: str) -> "list[str]":
         """The same, empty for an object that is not large."""
         return self.of_large(path) or []
@@ -129,13 +142,13 @@ class Segments:
 
         found: list[str] = []
         while True:
-            query = {"format": "json", "limit": "1000", "prefix": prefix}
+            query = {"format": "json", "limit": str(MOST), "prefix": prefix}
             if found:
                 query["marker"] = found[-1].partition("/")[2]
             rows = json.loads(self._session.request("GET", self.container, query, doing="list segments").data or b"[]")
-            if not rows:
-                return found
             found += [f"{self.container}/{row['name']}" for row in rows]
+            if len(rows) < MOST:
+                return found
 
     def remove(self, paths: "Iterable[str]") -> None:
         """Delete segments; missing ones are fine."""

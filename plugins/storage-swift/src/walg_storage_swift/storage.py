@@ -266,12 +266,14 @@ class SwiftStorage(Storage):
 
     def _delete_large(self, paths: "Paths") -> "Paths":
         """Delete those that have segments, with them; the others."""
-        segmented = self._parallel(self._segments.of_large, paths)
-        for path, large in zip(paths, segmented, strict=True):
-            if large is not None:
+        owners = self._segments.owners([path.partition("/")[2] for path in paths])
+        asked = [path for path in paths if path.partition("/")[2] in owners]
+        large = dict(zip(asked, self._parallel(self._segments.of_large, asked), strict=True))
+        for path, segments in large.items():
+            if segments is not None:
                 self._delete_one(path)
-                self._segments.remove(large)
-        return [path for path, large in zip(paths, segmented, strict=True) if large is None]
+                self._segments.remove(segments)
+        return [path for path in paths if large.get(path) is None]
 
     def _delete_one(self, path: str) -> None:
         answer = self._session.request(

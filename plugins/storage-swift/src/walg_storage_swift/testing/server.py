@@ -27,7 +27,7 @@ from swift.common.wsgi import SwiftHttpProtocol, loadapp  # type: ignore[import-
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
-PIPELINE = "catch_errors healthcheck proxy-logging cache listing_formats bulk copy tempauth slo dlo proxy-server"
+PIPELINE = "catch_errors healthcheck proxy-logging cache listing_formats bulk s3api copy tempauth slo dlo proxy-server"
 FOREVER = "2099-01-01T00:00:00.000000Z"
 
 
