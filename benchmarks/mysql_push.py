@@ -22,8 +22,8 @@ USER = ["--user=root"] if os.getuid() == 0 else []
 WALG = [sys.executable, "-c", "from walg_mysql.script import main; main()"]
 
 
-def serve(root: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """A private server on fresh data."""
+def serve(root: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A private server on fresh data, with further `options`."""
     words = ["mariadb-install-db", "--no-defaults", *USER, f"--datadir={root}/data", "--skip-test-db"]
     subprocess.run([*words, "--auth-root-authentication-method=normal"], check=True, capture_output=True)
     with socket.socket() as taken:
@@ -31,7 +31,7 @@ def serve(root: Path) -> tuple[subprocess.Popen[bytes], int]:
         port = int(taken.getsockname()[1])
     words = ["mariadbd", "--no-defaults", *USER, f"--datadir={root}/data", f"--port={port}"]
     words += ["--bind-address=127.0.0.1", f"--socket={root}/s", "--innodb-buffer-pool-size=128M"]
-    words += ["--innodb-flush-log-at-trx-commit=0", "--innodb-log-file-size=64M"]
+    words += ["--innodb-flush-log-at-trx-commit=0", "--innodb-log-file-size=64M", *options]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(400):
         try:

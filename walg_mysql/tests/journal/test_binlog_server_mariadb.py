@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -119,6 +120,23 @@ def test_mariadb_binlog_reads_from_it(field, archive) -> None:
     assert b"Could not find first log file" in missing.stderr
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) != 0
+
+
+def test_a_client_that_does_not_wait_is_told_the_end(field, archive) -> None:
+    """By the flag, or, as `mysqlbinlog` of MySQL 5.6 does it, by server id 0."""
+    _, replica = archive
+    process, port = serve(field, replica)
+    first = field.run("binlog-list")[0].splitlines()[1].split()[0]
+    for flags, server_id in ((1, 5), (0, 0)):
+        with pymysql.connect(host="127.0.0.1", port=port, user="walg", password="s3cret") as client:
+            client._execute_command(18, struct.pack("<IHI", 4, flags, server_id) + first.encode())
+            count = 0
+            while not client._read_packet().is_eof_packet():
+                count += 1
+            assert count > 20
+    assert process.poll() is None
+    process.terminate()
+    process.communicate(timeout=30)
 
 
 def test_strangers_are_refused_and_do_no_harm(field, archive) -> None:

@@ -213,14 +213,19 @@ def _from(binlogs: Iterator[Binlog], name: str) -> Iterator[Binlog]:
 
 
 def _parse(kind: int, body: bytes, session: Session) -> tuple[int, str, int, GtidSet | None]:
-    """Flags, file, byte and the transactions that the client has, of either dump command. Raises ProtocolError."""
+    """Flags, file, byte and the transactions that the client has, of either dump command. Raises ProtocolError.
+
+    Server id 0 is how older `mysqlbinlog`s say that they do not wait for more (MySQL's sql/rpl_master.cc).
+    """
     try:
         if kind == _DUMP:
-            position, flags, _ = struct.unpack_from("<IHI", body)
+            position, flags, server_id = struct.unpack_from("<IHI", body)
+            flags |= 0 if server_id else _NON_BLOCKING
             state = session.own.get("slave_connect_state")
             after: GtidSet | None = None if state is None else MariadbGtidSet.parse(state)
             return flags, "" if after else body[10:].decode(), 4 if after is not None else max(position, 4), after
-        flags, _, size = struct.unpack_from("<HII", body)
+        flags, server_id, size = struct.unpack_from("<HII", body)
+        flags |= 0 if server_id else _NON_BLOCKING
         name = body[10 : 10 + size].decode()
         at = 10 + size
         position, length = struct.unpack_from("<QI", body, at)

@@ -7,12 +7,14 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from walg_core.backups import times
 from walg_core.errors import ConfigError, Interrupted
 from walg_core.io import atomic
 from walg_core.observe import log
+from walg_core.parallel import Task, run_all
 from walg_core.streams.commands import Command, command_text, feed_command
 
 from walg_mysql.journal.ranges import SECOND, Range, binlogs_of
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 DESTINATION = "WALG_MYSQL_BINLOG_DST"
 REPLAY = "WALG_MYSQL_BINLOG_REPLAY_COMMAND"
 ORDER = "binlogs_order"
+_AT_ONCE = 4
+"""Binlogs that are fetched together: one is made durable while the next is decoded."""
 _WAITING = 2
 """Downloaded binlogs that wait while one is replayed."""
 
@@ -52,15 +56,23 @@ def download(context: Context, storage: Storage, binlog: Binlog, folder: str) ->
 
 
 def fetch(context: Context, storage: Storage, chosen: Range) -> list[str]:
-    """Download a range and write the list of it in replay order; returns the names."""
+    """Download a range, several binlogs at once, and write the list of it in replay order; returns the names."""
     folder = destination(context)
-    names = []
-    for binlog in binlogs_of(context, storage, chosen):
-        download(context, storage, binlog, folder)
-        names.append(binlog.name)
+    names: list[str] = []
+
+    def tasks() -> Iterator[Task]:
+        for binlog in binlogs_of(context, storage, chosen):
+            names.append(binlog.name)
+            yield partial(_fetch_one, context, storage, binlog, folder)
+
+    run_all(tasks(), min(_AT_ONCE, context.config.get("WALG_DOWNLOAD_CONCURRENCY") or _AT_ONCE))
     atomic.write_file(os.path.join(folder, ORDER), "".join(f"{name}\n" for name in names).encode())
     log.info(f"{len(names)} binlogs fetched into {folder}")
     return names
+
+
+def _fetch_one(context: Context, storage: Storage, binlog: Binlog, folder: str) -> None:
+    download(context, storage, binlog, folder)
 
 
 def replay(context: Context, storage: Storage, chosen: Range) -> int:
