@@ -148,6 +148,27 @@ def test_any_file_is_read_or_refused(data: bytes) -> None:
             events.previous_gtids(BytesReader(body))
 
 
+@settings(max_examples=500, deadline=1000)
+@given(
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6), st.booleans()
+)
+def test_any_mutation_is_read_or_refused(changes: list[tuple[float, int]], checksums: bool) -> None:
+    data = bytearray(history(checksums)[0][1])
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    with suppress(IntegrityError):
+        read_all(joined([("b.000001", BytesReader(bytes(data)))], Window()))
+    with suppress(IntegrityError):
+        events.previous_gtids(BytesReader(bytes(data)))
+
+
+def test_a_version_of_foreign_digits_is_none() -> None:
+    """Superscripts are digits to `str.isdigit`, not to `int`."""
+    writer = BinlogWriter(version="8.0.35", checksums=False)
+    data = writer.data().replace(b"8.0.35", "8.0.³".encode("latin-1") + b"\0")
+    assert [event.kind for event in events.read_events(BytesReader(data))] == [events.FORMAT_DESCRIPTION]
+
+
 def test_an_encrypted_file_says_so() -> None:
     with pytest.raises(IntegrityError, match="encrypted by the server"):
         list(events.read_events(BytesReader(events.ENCRYPTED_MAGIC + bytes(100))))

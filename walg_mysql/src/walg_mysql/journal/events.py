@@ -89,7 +89,7 @@ def _has_checksums(raw: bytes) -> bool:
     version = raw[HEADER.size + 2 : HEADER.size + 52].split(b"\0")[0].decode("latin-1")
     numbers = []
     for part in version.split("-")[0].split(".")[:3]:
-        digits = "".join(c for c in part if c.isdigit())
+        digits = "".join(c for c in part if c in "0123456789")
         numbers.append(int(digits or 0))
     minimum = [5, 3, 0] if "MariaDB" in version else [5, 6, 1]
     return numbers >= minimum and raw[-5] == 1

@@ -75,7 +75,7 @@ def recorded_position(data: str) -> tuple[GtidSet | None, tuple[str, int] | None
             continue
         except OSError as error:
             raise EngineError(f"cannot read {path}: {error.strerror}") from error
-        if len(parts) < 2 or not parts[1].isdigit():
+        if len(parts) < 2 or not parts[1].isdecimal():
             raise EngineError(f"{path} does not tell a binlog and a position: {' '.join(parts)[:100]!r}")
         gtids = "".join(parts[2:]).replace("\n", "").strip()
         try:
