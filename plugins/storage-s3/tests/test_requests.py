@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -186,7 +187,7 @@ def test_requests_of_commands(gate: Gate, settings, tmp_path: Path) -> None:
         (3, (*engine, "wal-push", str(segment)), 0),
         (3, (*engine, "wal-fetch", segment.name, str(tmp_path / "fetched")), 0),
         (8, (*engine, "wal-fetch", "000000010000000000000002", str(tmp_path / "absent")), 74),
-        (1, (*engine, "st", "ls"), 0),
+        (2, (*engine, "st", "ls"), 0),
         (1, (*engine, "st", "ls", "-r"), 0),
         (3, (*engine, "backup-list"), 0),
     ]
@@ -348,3 +349,40 @@ def test_no_parts_stay_when_the_server_fails(server, gate: Gate, settings) -> No
     keys = {"aws_access_key_id": server.key, "aws_secret_access_key": server.secret, "region_name": "us-east-1"}
     client = boto3.client("s3", endpoint_url=server.endpoint, **keys)
     assert "Uploads" not in client.list_multipart_uploads(Bucket="bucket")
+
+
+HUGE = """
+import json, resource, sys
+from walg_core.pipeline.reader import IterReader
+from walg_core.testing.contexts import make_context
+context = make_context(json.loads(sys.argv[1]))
+storage = context.primary_storage()
+piece = bytes(1 << 20)
+storage.put("huge", IterReader(piece for _ in range(5 << 10)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lock", ["-1", "60"])
+def test_five_gigabytes_through_a_small_buffer(gate: Gate, settings, lock: str) -> None:
+    def fault(handler: Passing, number: int) -> bool:
+        """A server that keeps nothing: its memory would not hold it."""
+        if handler.command == "POST" and "uploads" in handler.path:
+            handler.say(
+                200, {}, b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+            )
+        elif handler.command == "POST":
+            handler.say(200, {}, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
+        else:
+            handler.say(200, {"ETag": '"e"'}, b"")
+        return True
+
+    gate.fault = fault
+    words = {**settings, "S3_MAX_PART_SIZE": str(8 << 20), "UPLOAD_CONCURRENCY": "4", "S3_RETENTION_PERIOD": lock}
+    done = subprocess.run(
+        [sys.executable, "-c", HUGE, json.dumps(words)], capture_output=True, text=True, check=True, timeout=500
+    )
+    assert int(done.stdout) < 150 + 4 * 8, f"{done.stdout} MiB at most"
+    sizes = [int(headers["content-length"]) for method, _, headers in gate.seen if method == "PUT"]
+    assert sizes == [8 << 20] * 640

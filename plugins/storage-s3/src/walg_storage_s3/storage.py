@@ -38,6 +38,7 @@ def create(config: "Config", prefix: str) -> S3Storage:
     return S3Storage(
         connection.store,
         path,
+        bucket=bucket,
         rest=connection.rest,
         versioning=_versioning(config),
         lock=_lock(config),
