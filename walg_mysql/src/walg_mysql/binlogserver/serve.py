@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from walg_core.context import Context
     from walg_core.storage.api import Storage
 
-PREFIX = "WALG_MYSQL_BINLOG_SERVER_"
+_ID = "WALG_MYSQL_BINLOG_SERVER_ID"
+_REPLICA = "WALG_MYSQL_BINLOG_SERVER_REPLICA_SOURCE"
 _QUIT, _INIT_DB, _QUERY, _PING, _DUMP, _REGISTER, _DUMP_GTID = 1, 2, 3, 14, 18, 21, 30
 _NON_BLOCKING = 1
 _POLL = 0.5
@@ -55,13 +56,13 @@ class Settings:
     def from_config(cls, config: object) -> Settings:
         """Raises ConfigError for the first that is missing or malformed."""
         require = config.require  # type: ignore[attr-defined]
-        server_id = require(PREFIX + "ID")
+        server_id = require(_ID)
         if not 0 < server_id < 1 << 32:
-            raise ConfigError(f"{PREFIX}ID is {server_id}: a server id is a number from 1 to 4294967295")
-        source = PREFIX + "REPLICA_SOURCE"
+            raise ConfigError(f"{_ID} is {server_id}: a server id is a number from 1 to 4294967295")
         return cls(
-            require(PREFIX + "HOST"), require(PREFIX + "PORT"), require(PREFIX + "USER"),
-            require(PREFIX + "PASSWORD"), server_id, parse_dsn(require(source), source),
+            require("WALG_MYSQL_BINLOG_SERVER_HOST"), require("WALG_MYSQL_BINLOG_SERVER_PORT"),
+            require("WALG_MYSQL_BINLOG_SERVER_USER"), require("WALG_MYSQL_BINLOG_SERVER_PASSWORD"),
+            server_id, parse_dsn(require(_REPLICA), _REPLICA),
         )  # fmt: skip
 
 
