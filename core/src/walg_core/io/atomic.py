@@ -9,6 +9,7 @@ Everything here raises OSError; one that happens while writing names the file an
 
 import errno
 import os
+import stat
 import time
 
 from walg_core.pipeline.reader import CHUNK, Reader
@@ -147,12 +148,17 @@ class AtomicFile:
 
     As a context manager it commits on a clean exit and aborts on an exception. `mode` is the exact mode of the
     file, None means `at_most` & ~umask. With `exclusive`, an existing `path` raises FileExistsError on commit.
+    A device or pipe (`/dev/null`, `/dev/stdout`) is written to as it is: a rename would put a file in its place.
     """
 
     def __init__(self, path: str, mode: int | None = None, *, exclusive: bool = False, at_most: int = 0o666) -> None:
         self.path = path
         self.size = 0
         self._exclusive = exclusive
+        self._temporary = ""
+        if _is_special(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            return
         directory, name = os.path.split(path)
         self._temporary = os.path.join(directory, temporary_name(name))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -183,6 +189,9 @@ class AtomicFile:
     def commit(self) -> None:
         """fsync, move into place, fsync the directory. On failure nothing is left at the temporary name."""
         fd, self._fd = self._fd, -1
+        if not self._temporary:
+            os.close(fd)
+            return
         try:
             try:
                 sync_file(fd)
@@ -209,6 +218,8 @@ class AtomicFile:
                 self._discard()
 
     def _discard(self) -> None:
+        if not self._temporary:
+            return
         try:
             os.unlink(self._temporary)
         except OSError:
@@ -226,6 +237,15 @@ class AtomicFile:
             self.commit()
         else:
             self.abort()
+
+
+def _is_special(path: str) -> bool:
+    """Whether `path` is something other than a file or directory, links followed."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _rename_if_absent(source: str, target: str) -> None:
