@@ -1,3 +1,9 @@
+"""Writing where no file belongs."""
+
+import os
+
+import pytest
+from walg_core.io import atomic
 
 
 def test_devices_and_pipes_are_written_to_not_replaced(tmp_path) -> None:

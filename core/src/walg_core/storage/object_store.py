@@ -12,7 +12,6 @@ from walg_core.errors import (
     ObjectExists,
     ObjectNotFound,
     PermanentError,
-    StorageError,
     Throttled,
     TransientError,
     WalgError,
