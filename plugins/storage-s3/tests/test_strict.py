@@ -178,9 +178,6 @@ class TestSwift(StorageConformance):
     def test_if_absent_race_has_one_winner(self, storage: S3Storage) -> None:
         """Swift looks first and writes then: several may win."""
 
-    def test_copy_odd_name(self, storage: S3Storage) -> None:
-        """Swift decodes the name of a copy's source before it checks the signature."""
-
     @pytest.fixture
     def storage(self, swift: dict[str, str]) -> S3Storage:
         return open_storage({**swift, "WALG_S3_PREFIX": f"s3://strict/{uuid.uuid4()}"})

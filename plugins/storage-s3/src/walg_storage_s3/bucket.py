@@ -11,6 +11,7 @@ from walg_core.errors import (
     WalgError,
 )
 from walg_core.observe import metrics
+from walg_core.storage.api import Storage
 from walg_core.storage.keys import check_key, check_prefix, key_problem
 from walg_core.storage.object_store import ObjectStoreStorage
 
@@ -46,7 +47,6 @@ class S3Storage(ObjectStoreStorage):
         connect: "Callable[[], Any]",
         root: str,
         *,
-        bucket: str,
         rest: "Callable[[], Rest]",
         versioning: bool | None = None,
         lock: tuple[int, str] | None = None,
@@ -56,7 +56,6 @@ class S3Storage(ObjectStoreStorage):
         **options: "Any",
     ) -> None:
         super().__init__(connect, root, **options)
-        self._bucket = bucket
         self._make_rest = rest
         self._rest: Rest | None = None
         self._versioning = versioning
@@ -140,13 +139,10 @@ class S3Storage(ObjectStoreStorage):
         try:
             super().copy(source, target)
         except AccessDenied as error:
-            # Swift's S3 side does not understand obstore's signature of a copy.
-            if "SignatureDoesNotMatch" not in str(error):
+            # Swift's S3 side refuses the signature of copies, and of copies only: download and upload instead.
+            if "SignatureDoesNotMatch" not in str(error.__cause__) or not self.exists(source):
                 raise
-            from urllib.parse import quote
-
-            where = f"/{self._bucket}/{quote(self._root + source, safe='-_.~/')}"
-            self.rest.request("PUT", self._root + target, None, b"", {**self._headers, "x-amz-copy-source": where})
+            Storage.copy(self, source, target)
 
     def stat(self, key: str) -> "ObjectInfo":
         info = super().stat(key)

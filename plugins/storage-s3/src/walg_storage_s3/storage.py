@@ -38,7 +38,6 @@ def create(config: "Config", prefix: str) -> S3Storage:
     return S3Storage(
         connection.store,
         path,
-        bucket=bucket,
         rest=connection.rest,
         versioning=_versioning(config),
         lock=_lock(config),
