@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 ACCOUNT = "devstoreaccount1"
+CONTAINERS = ("backups", "container")
 # The well-known key of every Azure emulator.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
