@@ -12,7 +12,9 @@ SETTINGS = (
         "GCS_NORMALIZE_PREFIX", "accepted: slashes at the path's ends are always left out", kind="bool", default="true"
     ),
     storage_setting("GCS_ENCRYPTION_KEY", "customer-supplied key, base64 of 32 bytes", secret=True),
-    storage_setting("GCS_MAX_CHUNK_SIZE", "size of a part", kind="int", unit="bytes", default="52428800"),
+    storage_setting(
+        "GCS_MAX_CHUNK_SIZE", "size of a part; above 16 MiB, 16 MiB", kind="int", unit="bytes", default="52428800"
+    ),
     storage_setting("GCS_MAX_RETRIES", "tries of one part after the first", kind="int", default="16"),
     storage_setting("GCS_ENDPOINT", "URL of another server than Google's"),
     storage_setting("STORAGE_EMULATOR_HOST", "host and port of an emulator, which is used without credentials"),

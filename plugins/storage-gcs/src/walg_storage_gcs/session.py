@@ -59,7 +59,7 @@ class Session:
         *,
         query: "Mapping[str, str] | None" = None,
         headers: "Mapping[str, str] | None" = None,
-        body: "bytes | None" = None,
+        body: "bytes | memoryview | None" = None,
         good: "Iterable[int]" = (200,),
         stream: bool = False,
         key: str = "",
@@ -83,7 +83,9 @@ class Session:
             answer.close()
         raise self.failure(answer.status, text, answer.headers, key)
 
-    def _send(self, method: str, url: str, headers: "dict[str, str]", body: "bytes | None", stream: bool) -> "Any":
+    def _send(
+        self, method: str, url: str, headers: "dict[str, str]", body: "bytes | memoryview | None", stream: bool
+    ) -> "Any":
         import urllib3
 
         try:

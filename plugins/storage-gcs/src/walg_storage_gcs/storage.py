@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FIELDS = "name,size,updated,generation"
 DELETERS = 16
+LARGEST_PART = 16 << 20
+"""Parts are kept in memory for another try; the object is the same whatever their size."""
 
 
 def create(config: "Config", prefix: str) -> "GoogleStorage":
@@ -102,7 +104,7 @@ class GoogleStorage(Storage):
         self._path = path
         self._root = path + "/" if path else ""
         self._configured_chunk = chunk
-        self._chunk = max(GRAIN, chunk // GRAIN * GRAIN)
+        self._chunk = max(GRAIN, min(chunk, LARGEST_PART) // GRAIN * GRAIN)
         self._retries = retries
         self._timeout = timeout
         self._key = customer_key

@@ -94,7 +94,7 @@ class Upload:
         span = f"{begin}-{begin + len(piece) - 1}" if len(piece) else "*"
         headers = {**self._headers, "Content-Range": f"bytes {span}/{'*' if total is None else total}"}
         answer = self._session.request(
-            "PUT", self._path, headers=headers, body=bytes(piece), good=(200, 201, 308), key=self._key
+            "PUT", self._path, headers=headers, body=piece, good=(200, 201, 308), key=self._key
         )
         if answer.status != 308:
             return 0, json.loads(answer.data)
