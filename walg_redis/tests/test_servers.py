@@ -61,8 +61,7 @@ def test_rdb_through_commands(field: Any) -> None:
     source = field.server("source")
     field.aim(source)
     fill(source.client)
-    cli = field.program.replace("-server", "-cli")
-    field.environment["WALG_STREAM_CREATE_COMMAND"] = f"{cli} -p {source.port} --rdb -"
+    field.environment["WALG_STREAM_CREATE_COMMAND"] = f"{field.client} -p {source.port} --rdb -"
     field.run("backup-push")
     target = field.path / "target"
     target.mkdir()

@@ -14,19 +14,23 @@ from walg_core.pipeline.reader import CHUNK
 from walg_redis.backup import manifest
 
 _HINT = "the backup is damaged or is no Redis data; nothing was changed. --skip-checks restores it all the same"
+_VALKEY = b"VALKEY"
 _HEADER = 9
 _TAIL = 8
 _MARK = 40
 
 
 def check_rdb(path: str) -> None:
-    """Header, end mark and checksum; where redis-check-rdb or valkey-check-rdb is installed, that as well.
+    """Header, end mark and checksum; where the checker of the file's own family is installed, that as well.
 
-    Raises IntegrityError. A checksum of zero means that the server was told to write none.
+    Raises IntegrityError. A checksum of zero means that the server was told to write none. Redis knows nothing of the
+    format under the header `VALKEY` (Valkey 9 and later), Valkey reads both.
     """
     with open(path, "rb") as file:
+        valkey = file.read(len(_VALKEY)) == _VALKEY
+        file.seek(0)
         _check_bytes(path, file, _end(file))
-    _run_tool(("redis-check-rdb", "valkey-check-rdb"), path)
+    _run_tool(("valkey-check-rdb",) if valkey else ("redis-check-rdb", "valkey-check-rdb"), path)
 
 
 def _end(file: BinaryIO) -> int:
@@ -45,7 +49,7 @@ def _check_bytes(path: str, file: BinaryIO, size: int) -> None:
     from walg_redis.restore import crc64
 
     head = file.read(_HEADER)
-    known = (head[:5] == b"REDIS" and head[5:].isdigit()) or (head[:6] == b"VALKEY" and head[6:].isdigit())
+    known = (head[:5] == b"REDIS" and head[5:].isdigit()) or (head[:6] == _VALKEY and head[6:].isdigit())
     if not known:
         raise IntegrityError(f"{path} is not an RDB: it begins with {head!r}", hint=_HINT)
     if size < _HEADER + 1 + _TAIL:
@@ -96,7 +100,7 @@ def check_aof(directory: str, name: str) -> None:
 def _check_part(path: str, *, last: bool) -> None:
     with open(path, "rb") as file:
         head = file.read(6)
-    if head[:5] == b"REDIS" or head == b"VALKEY":
+    if head[:5] == b"REDIS" or head == _VALKEY:
         check_rdb(path)
         return
     with open(path, "rb") as file:
