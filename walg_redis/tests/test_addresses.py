@@ -1,0 +1,128 @@
+"""Where a server may be: behind TLS, behind a Sentinel, in a cluster. Only Debian's Redis has TLS."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def debian(field: Any) -> Any:
+    if field.program != "/usr/bin/redis-server":
+        pytest.skip("only Debian's redis-server is built with TLS and Sentinel")
+    return field
+
+
+def certificates(path: Path) -> dict[str, str]:
+    """A certificate for localhost and its key, which is its own authority."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (path / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (path / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return {"cert": str(path / "cert.pem"), "key": str(path / "key.pem")}
+
+
+def test_tls(debian: Any) -> None:
+    files = certificates(debian.path)
+    options = ("--tls-port", "0", "--tls-cert-file", files["cert"], "--tls-key-file", files["key"],
+               "--tls-ca-cert-file", files["cert"])  # fmt: skip
+    source = debian.server("source", *options)
+    debian.aim(source)
+    source.client.set("secret", "value")
+    port = source.port + 1 if source.port < 65535 else source.port - 1
+    source.client.config_set("tls-port", port)
+    where = {"WALG_REDIS_HOST": "localhost", "WALG_REDIS_PORT": str(port), "WALG_REDIS_TLS": "true"}
+    mine = {
+        "WALG_REDIS_TLS_CA": files["cert"],
+        "WALG_REDIS_TLS_CERT": files["cert"],
+        "WALG_REDIS_TLS_KEY": files["key"],
+    }
+    debian.run("backup-push", **where, **mine)
+    target = debian.server("target")
+    target.stop()
+    debian.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
+    target.start()
+    assert target.client.get("secret") == "value"
+    stranger = debian.run("backup-push", status=1, **where)[1]
+    assert "certificate" in stranger.lower()
+    wrong = debian.run("backup-push", status=1, **where, WALG_REDIS_TLS_CA="/nonexistent.pem")[1]
+    assert "WALG_REDIS_TLS_CA" in wrong
+    assert len(debian.names()) == 1
+
+
+def test_sentinel_tells_the_server(debian: Any) -> None:
+    source = debian.server("source")
+    debian.aim(source)
+    source.client.set("kept", "1")
+    configuration = debian.path / "sentinel.conf"
+    configuration.write_text(f"sentinel monitor shard1 127.0.0.1 {source.port} 1\n")
+    watcher = debian.server("sentinel-data")
+    watcher.stop()
+    process = subprocess.Popen(
+        [debian.program, str(configuration), "--sentinel", "--port", str(watcher.port), "--bind", "127.0.0.1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        settings = {
+            "WALG_REDIS_SENTINELS": f"127.0.0.1:{watcher.port}", "WALG_REDIS_SENTINEL_MASTER": "shard1",
+            "WALG_REDIS_PORT": "1",
+        }  # fmt: skip
+        until = time.monotonic() + 20
+        while debian.popen("backup-push", **settings).wait(60) and time.monotonic() < until:
+            time.sleep(0.3)
+        assert len(debian.names()) == 1
+        error = debian.run("backup-push", status=1, **{**settings, "WALG_REDIS_SENTINEL_MASTER": "other"})[1]
+        assert "WALG_REDIS_SENTINEL_MASTER" in error
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_node_by_its_own_address(field: Any) -> None:
+    """A backup is of one node: what another node would redirect is read where it lies."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        bus = str(taken.getsockname()[1])
+    node = field.server("node", "--cluster-enabled", "yes", "--cluster-port", bus)
+    field.aim(node)
+    node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+    until = time.monotonic() + 20
+    while node.client.cluster("info")["cluster_state"] != "ok" and time.monotonic() < until:
+        time.sleep(0.1)
+    for number in range(100):
+        node.client.set(f"key{number}", number)
+    field.run("backup-push")
+    node.stop()
+    target = field.server("target", "--cluster-enabled", "yes", "--cluster-port", bus)
+    target.stop()
+    field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
+    target.start()
+    assert target.client.dbsize() == 100
