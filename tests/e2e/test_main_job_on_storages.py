@@ -25,6 +25,7 @@ from walg_pg.cluster import Cluster, find_binaries
 
 pytestmark = pytest.mark.slow
 
+NOBODY = 65534
 KINDS = ("file", "s3", "gcs", "azure", "swift", "ssh", "oss")
 WAL_G = [sys.executable, "-m", "walg_core", "pg"]
 PROOF = "select count(*), sum(id), md5(string_agg(id || note, ',' order by id)) from payments"
@@ -188,13 +189,28 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def readable(settings: dict[str, str], home: Path) -> dict[str, str]:
+    """The settings with key files that the server's user may read, whose archiver needs them."""
+    found = dict(settings)
+    for name in ("SSH_PRIVATE_KEY_PATH", "SSH_KNOWN_HOSTS"):
+        if name in found:
+            copy = home / name.lower()
+            shutil.copyfile(found[name], copy)
+            copy.chmod(0o600)
+            if os.getuid() == 0:
+                os.chown(copy, NOBODY, NOBODY)
+            found[name] = str(copy)
+    return found
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_main_job(kind: str, home: Path) -> None:
     try:
         find_binaries()
     except EngineError as error:
         pytest.skip(str(error))
-    with storage(kind, home) as settings:
+    with storage(kind, home) as given:
+        settings = readable(given, home)
         job = Job(home, settings)
         with job.source:
             job.source.initdb()

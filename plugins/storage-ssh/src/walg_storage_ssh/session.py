@@ -33,6 +33,7 @@ class Session:
         self._lock = threading.Lock()
         self._connecting: asyncio.Lock | None = None
         self._client: asyncssh.SFTPClient | None = None
+        self._client_loop: asyncio.AbstractEventLoop | None = None
         self._connection: asyncssh.SSHClientConnection | None = None
 
     def run(self, work: Callable[[asyncssh.SFTPClient], Awaitable[Result]], key: str, doing: str) -> Result:
@@ -95,12 +96,16 @@ class Session:
             raise failures.translate(error, key, doing, self.where) from error
 
     async def _connected(self) -> asyncssh.SFTPClient:
+        """The session of this loop: one that a closed loop still had under way is of no use here."""
+        here = asyncio.get_running_loop()
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
-            if self._client is None:
-                self._client = await self._connect()
-            return self._client
+            client = self._client
+            if client is None or self._client_loop is not here:
+                client = await self._connect()
+                self._client, self._client_loop = client, here
+            return client
 
     def _forget(self, client: asyncssh.SFTPClient) -> None:
         """The next call connects anew."""
