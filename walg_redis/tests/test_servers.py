@@ -297,3 +297,59 @@ def test_a_million_keys_under_writes(field: Any) -> None:
         for at in range(0, len(names), 1000):
             database.client.delete(*names[at : at + 1000])
     assert digest(restored.client) == digest(source.client)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", ["valkey", "redis8"], indirect=True)
+def test_fifty_rewrites_during_one_backup_lose_nothing(field: Any) -> None:
+    source = field.server("source", *DEBUG, "--appendonly", "yes")
+    field.aim(source)
+    for number in range(20):
+        source.client.set(f"large{number}", random.Random(number).randbytes(500_000).hex())
+    fill(source.client)
+    before = digest(source.client)
+    push = field.popen("backup-push", "--type", "aof", WALG_DISK_RATE_LIMIT="700000", WALG_COMPRESSION_METHOD="lz4")
+    rewrites = 0
+    while push.poll() is None:
+        if not source.client.info("persistence")["aof_rewrite_in_progress"]:
+            source.client.bgrewriteaof()
+            rewrites += 1
+        time.sleep(0.02)
+    assert push.returncode == 0, push.communicate()[1]
+    assert rewrites >= 50
+    version = json.loads(field.run("backup-info", "LATEST")[0])[0]["Version"]
+    target = field.path / "target"
+    field.run("backup-fetch", "LATEST", "--type", "aof", "--redis-version", version, WALG_REDIS_DATA_PATH=str(target))
+    restored = field.server("target", *DEBUG, "--appendonly", "yes")
+    assert digest(restored.client) == before
+    assert list((source.data / "pinned").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_rdb_fetch_killed_at_any_moment_leaves_the_old_or_the_new(field: Any) -> None:
+    source = field.server("source", *DEBUG)
+    field.aim(source)
+    fill(source.client, 2000)
+    new = digest(source.client)
+    field.run("backup-push")
+    target = field.server("target", *DEBUG)
+    target.client.set("old", "data")
+    target.client.save()
+    old = digest(target.client)
+    target.stop()
+    kept = (target.data / "dump.rdb").read_bytes()
+    seen = set()
+    for turn in range(12):
+        (target.data / "dump.rdb").write_bytes(kept)
+        fetch = field.popen("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
+        time.sleep(0.08 + 0.05 * turn)
+        fetch.kill()
+        fetch.communicate()
+        target.start()
+        seen.add(digest(target.client))
+        target.stop()
+    assert seen <= {old, new}
+    assert old in seen
+    field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
+    target.start()
+    assert digest(target.client) == new
