@@ -127,7 +127,7 @@ def test_a_repository_of_the_real_program(tmp_path: Path) -> None:
     except EngineError as error:
         pytest.skip(str(error))
     for parent in (tmp_path, *tmp_path.parents):
-        if parent.name.startswith(("pytest-", "test_")):
+        if parent.name.startswith(("pytest-", "popen-", "test_")):
             parent.chmod(0o755)
     config, repo = tmp_path / "c.conf", tmp_path / "repo"
     for name in ("repo", "log", "lock"):
