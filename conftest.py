@@ -2,7 +2,21 @@
 
 import contextlib
 import importlib
+import os
+from pathlib import Path
+
+import pytest
 
 for _engine in ("pg", "mysql", "mongo", "redis", "mssql", "fdb", "gp"):
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(f"walg_{_engine}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _enterable(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Servers that refuse root run as another user, who must get through the directories above their data."""
+    if os.getuid() == 0:
+        base = tmp_path_factory.getbasetemp()
+        for directory in (base, *base.parents):
+            if directory.name.startswith(("pytest-", "popen-")):
+                directory.chmod(directory.stat().st_mode | 0o111)

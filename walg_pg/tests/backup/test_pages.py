@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from walg_core.pipeline import tar
 from walg_pg.backup.blocks import RecordedBlocks, SummarizedBlocks
@@ -120,6 +120,7 @@ def test_scan_refuses_pages_that_make_no_sense(offset: int, value: int) -> None:
     assert Scanner(PAGE).changed(read, len(data), 1) is None
 
 
+@settings(deadline=None)
 @given(blocks=st.sets(st.integers(0, 19)), sizes=st.lists(st.integers(1, 30000), min_size=1, max_size=5))
 def test_increment_has_the_documented_layout(blocks: set[int], sizes: list[int]) -> None:
     pages = [bytes([number]) * PAGE for number in range(17)]
