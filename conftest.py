@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import os
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,7 @@ def _enterable(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Servers that refuse root run as another user, who must get through the directories above their data."""
     if os.getuid() == 0:
         base = tmp_path_factory.getbasetemp()
-        for directory in (base, *base.parents):
-            if directory.name.startswith(("pytest-", "popen-")):
+        root = base.parent if base.name.startswith("popen-") else base
+        for directory in (base, root, *root.parents):
+            if directory in (base, root) or directory.name.startswith("pytest-"):
                 directory.chmod(directory.stat().st_mode | 0o111)
