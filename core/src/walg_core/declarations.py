@@ -140,9 +140,20 @@ class EngineType(Declaration):
     `required`: settings that every command of it needs.
     `failure_status`: command → the setting that holds its exit status for every failure, also one of the frame
     (a broken configuration file), where the caller takes 1 for an answer.
+    `without_storage`: commands that run where no storage is configured.
     """
 
-    _fields = ("app", "cold", "cold_forms", "failure_status", "name", "required", "settings", "title")
+    _fields = (
+        "app",
+        "cold",
+        "cold_forms",
+        "failure_status",
+        "name",
+        "required",
+        "settings",
+        "title",
+        "without_storage",
+    )
 
     def __init__(
         self,
@@ -155,6 +166,7 @@ class EngineType(Declaration):
         settings: "Iterable[Setting]" = (),
         required: "Iterable[str]" = (),
         failure_status: "Mapping[str, str] | None" = None,
+        without_storage: "Iterable[str]" = (),
     ) -> None:
         self.name = name
         self.title = title
@@ -164,3 +176,4 @@ class EngineType(Declaration):
         self.settings = tuple(settings)
         self.required = tuple(required)
         self.failure_status = dict(failure_status or {})
+        self.without_storage = tuple(without_storage)

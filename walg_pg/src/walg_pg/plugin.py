@@ -24,6 +24,7 @@ def walg_register_engines() -> list[EngineType]:
                 "wal-prefetch": (2, ("target-storage",)),
             },
             settings=SETTINGS,
+            without_storage=("catchup-send", "catchup-receive"),
             failure_status={"wal-fetch": "WALG_WAL_FETCH_FAILURE_EXIT_CODE"},
         )
     ]

@@ -162,6 +162,9 @@ class Session:
 
     def require(self) -> None:
         """Before an engine's command: a storage and every required setting (spec/config.md 6). Raises ConfigError."""
+        engine = self.catalog.engines.get(self.engine)
+        if engine and self._engine_command() in engine.without_storage:
+            return
         prefixes = [kind.prefix for kind in self.catalog.storages.values()]
         absent = [f"WALG_{kind}_PREFIX" for kind in KNOWN_STORAGES]
         if not any(self._text(name) for name in prefixes) and not any(
@@ -171,22 +174,23 @@ class Session:
                 "Failed to find any configured storage",
                 hint="set one of WALG_FILE_PREFIX, WALG_S3_PREFIX, ... (`wal-g config check` shows what is read)",
             )
-        if self.engine:
-            for name in self.catalog.engines[self.engine].required:
-                self.config.require(name)
+        for name in engine.required if engine else ():
+            self.config.require(name)
 
     def failed(self, status: int) -> int:
         """The exit status of a failure: `status`, unless the engine declares another one for the command."""
         engine = self.catalog.engines.get(self.engine)
-        words = [word for word in self.arguments if not word.startswith("-")]
-        command = "".join(words[1:2] if self.shape == "several" else words[:1])
-        setting = engine.failure_status.get(command) if engine and status else None
+        setting = engine.failure_status.get(self._engine_command()) if engine and status else None
         if setting is None:
             return status
         try:
             return int(self.config.get(setting))
         except ConfigError:
             return int(self.config.setting(setting).default or status)
+
+    def _engine_command(self) -> str:
+        words = [word for word in self.arguments if not word.startswith("-")]
+        return "".join(words[1:2] if self.shape == "several" else words[:1])
 
     def close(self) -> None:
         """Release the context's storages. Idempotent."""

@@ -5,6 +5,8 @@ The blocks are compressed one-shot in the shared workers with lz4's own binding,
 faster than any binding that makes frames.
 """
 
+from itertools import chain
+
 from walg_core.compression.framing import Input, Stage, full_pieces
 from walg_core.compression.workers import ordered
 from walg_core.errors import IntegrityError
@@ -42,6 +44,11 @@ class Lz4:
 
     def compress(self, source: Reader, config: "Config") -> Reader:  # noqa: ARG002 - the contract's form
         return Stage(self._compress(source), source)
+
+    def open_frame(self, source: Reader) -> Reader:
+        """A frame that has no end: for connections, where what comes after the last block would not be read."""
+        blocks = (block for block, _ in ordered(_compress_block, full_pieces(source, BLOCK)))
+        return Stage(chain((HEADER,), blocks), source)
 
     def _compress(self, source: Reader) -> "Iterator[bytes]":
         import xxhash

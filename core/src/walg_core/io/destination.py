@@ -270,6 +270,50 @@ class Destination:
             sync_file(directory)
         return None
 
+    def remove_dir(self, parts: Parts) -> bool:
+        """Delete an empty directory; False, and nothing done, when it has entries. One that is missing is fine."""
+        root, rest = self._place(parts)
+        if root is not self:
+            return root.remove_dir(rest) if rest else False
+        try:
+            directory = self._open_dir(parts[:-1], None)
+            os.rmdir(parts[-1], dir_fd=directory)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise OSError(error.errno, error.strerror, self._full(parts)) from error
+        fd = self._cache().pop(parts, None)
+        if fd is not None:
+            os.close(fd)
+        self._changed.discard(parts)
+        self._changed.add(parts[:-1])
+        return True
+
+    def replace(self, source: Parts, target: Parts) -> None:
+        """Give a file another name, in place of what has it; durable after the next `sync`.
+
+        Both are under one root. Raises IntegrityError where a directory is.
+        """
+        root, rest = self._place(source)
+        if root is not self:
+            return root.replace(rest, root._below(self, target))
+        old, new = self._open_dir(source[:-1], None), self._open_dir(target[:-1], None)
+        try:
+            os.rename(source[-1], target[-1], src_dir_fd=old, dst_dir_fd=new)
+        except IsADirectoryError:
+            raise IntegrityError(f"a file's place is taken by the directory {self._full(target)}") from None
+        self._changed |= {source[:-1], target[:-1]}
+        return None
+
+    def _below(self, outer: Destination, parts: Parts) -> Parts:
+        """The place of `parts` of `outer` under this root, which is mounted there."""
+        root, rest = outer._place(parts)
+        if root is not self:
+            raise UnsafeName(f"{show(parts)} is under another root")
+        return rest
+
     def remove_leftovers(self, parts: Parts) -> None:
         """Remove what an interrupted `write_file` of this name has left beside it."""
         prefix = os.fsdecode(parts[-1]) + ".tmp."

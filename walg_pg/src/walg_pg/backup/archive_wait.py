@@ -14,6 +14,7 @@ from collections.abc import Callable
 from walg_core.errors import EngineError
 from walg_core.observe import log
 
+from walg_pg.backup.mode import BackupMode, ServerFacts, Stopped
 from walg_pg.lsn import segment_name
 
 _SHORT, _LONG = 0.01, 0.2
@@ -59,3 +60,28 @@ def wait_archived(wal: str, names: list[str], timeout: float, watch: Callable[[]
         time.sleep(pause)
         pause = min(pause * 1.5, _LONG)
         waiting = [name for name in waiting if is_busy(wal, name)]
+
+
+def stop_archived(
+    mode: BackupMode,
+    facts: ServerFacts,
+    start_lsn: int,
+    segment_size: int,
+    *,
+    timeout: float,
+    archiving: bool,
+    watch: Callable[[], None],
+) -> Stopped:
+    """Leave backup mode; on return all WAL since `start_lsn` is archived, where anything is (`archiving`).
+
+    Waits at most `timeout` seconds (0: as long as it takes). Raises EngineError.
+    """
+    log.info("Calling the stop function")
+    wal = f"{facts.data_directory}/pg_wal"
+    own_wait = archiving and facts.version >= 100000 and os.path.isdir(f"{wal}/archive_status")
+    stopped = mode.stop(int(timeout * 1000), wait=not own_wait)
+    if own_wait:
+        last = segment_name(facts.timeline, (stopped.lsn - 1) // segment_size, segment_size)
+        history = backup_history_name(facts.timeline, start_lsn, segment_size)
+        wait_archived(wal, [last, history], timeout, watch)
+    return stopped

@@ -20,7 +20,7 @@ from walg_core.storage.layers.limit import disk_bucket
 
 from walg_pg import names
 from walg_pg.backup import base, composers, finish, mode, parts, special
-from walg_pg.backup.archive_wait import backup_history_name, wait_archived
+from walg_pg.backup.archive_wait import stop_archived
 from walg_pg.backup.composers import Dealer, Group
 from walg_pg.backup.contents import DataFiles
 from walg_pg.backup.databases import EarlyCollection
@@ -196,17 +196,17 @@ class LocalPush:
 
     def _stop(self) -> mode.Stopped:
         """Leave backup mode; on return all WAL that the backup needs is archived, where anything is archived."""
-        timeout = self.config.get("WALG_STOP_BACKUP_TIMEOUT") or 0
         self.compressed = self.ledger.compressed
         self.alive.check()
-        log.info("Calling the stop function")
-        wal = f"{self.directory}/pg_wal"
-        own_wait = self.archiving and self.facts.version >= 100000 and os.path.isdir(f"{wal}/archive_status")
-        stopped = self.mode.stop(int(timeout * 1000), wait=not own_wait)
-        if own_wait:
-            last = segment_name(self.facts.timeline, (stopped.lsn - 1) // self.segment_size, self.segment_size)
-            history = backup_history_name(self.facts.timeline, self.begun.lsn, self.segment_size)
-            wait_archived(wal, [last, history], timeout, self.alive.check)
+        stopped = stop_archived(
+            self.mode,
+            self.facts,
+            self.begun.lsn,
+            self.segment_size,
+            timeout=self.config.get("WALG_STOP_BACKUP_TIMEOUT") or 0,
+            archiving=self.archiving,
+            watch=self.alive.check,
+        )
         self.alive.end()
         return stopped
 

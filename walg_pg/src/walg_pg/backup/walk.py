@@ -106,8 +106,11 @@ def _digits(text: str) -> bool:
 class Walk:
     """One pass over `root` (absolute, resolved). Iterating gives `Found` in the order of the original.
 
-    After the iteration: `tablespaces` (oid → raw link target without trailing slash), `catalog_size` (bytes of all
-    visited entries), `control` (the withheld `global/pg_control`).
+    A tablespace whose location lies inside the data directory is visited as a tablespace only; of the location just
+    the directory itself is given, as the server's own base backup has it.
+
+    `inside`: the tar names of such locations. After the iteration: `tablespaces` (oid → raw link target without
+    trailing slash), `catalog_size` (bytes of all visited entries), `control` (the withheld `global/pg_control`).
     """
 
     def __init__(self, root: str, excluded: frozenset[str] = EXCLUDED) -> None:
@@ -116,6 +119,7 @@ class Walk:
         self.tablespaces: dict[str, str] = {}
         self.catalog_size = 0
         self.control: Found | None = None
+        self.inside = _locations_inside(root)
 
     def __iter__(self) -> Iterator[Found]:
         status = os.lstat(self.root)
@@ -144,7 +148,8 @@ class Walk:
             yield from self._tablespaces(path, name, status)
         elif is_directory:
             yield Found(name, path, status, tar.DIRECTORY)
-            yield from self._directory(path, name)
+            if name not in self.inside:
+                yield from self._directory(path, name)
         else:
             yield from self._other(base, path, name, status)
 
@@ -209,6 +214,23 @@ class Walk:
             return ""
         except OSError as error:
             raise _unreadable(path, error) from error
+
+
+def _locations_inside(root: str) -> frozenset[str]:
+    """The tar names of the tablespaces' locations that lie below `root` (resolved)."""
+    found = set()
+    try:
+        with os.scandir(f"{root}/pg_tblspc") as entries:
+            links = [entry.path for entry in entries if entry.is_symlink()]
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise _unreadable(f"{root}/pg_tblspc", error) from error
+    for link in links:
+        place = os.path.realpath(link)
+        if place.startswith(f"{root}/"):
+            found.add(place[len(root) :])
+    return frozenset(found)
 
 
 def _linked_directory(path: str, status: os.stat_result) -> os.stat_result:

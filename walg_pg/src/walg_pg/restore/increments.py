@@ -7,19 +7,27 @@ import re
 import sys
 from array import array
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from walg_core.errors import IntegrityError
 from walg_core.io.destination import write_all
-
-if TYPE_CHECKING:
-    from walg_core.pipeline.untar import Archive
 
 MAGIC = b"wi1\x55"
 _PAGES_AT_ONCE = 128
 _NUMERIC = re.compile(r"^\d+(\.\d+)?$")
 BLOCK_LIMIT = 1 << 23
 """Blocks in one increment: those of a segment file of 64 GiB; the usual one has 131072."""
+
+
+class Source(Protocol):
+    """Where an increment comes from: a tar's member, a connection."""
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to come."""
+
+    def read_exactly(self, size: int, /) -> bytes:
+        """Exactly so many bytes. Raises IntegrityError."""
 
 
 def is_orioledb(name: str) -> bool:
@@ -38,7 +46,7 @@ class Increment:
         self.blocks = blocks
 
 
-def read_header(archive: Archive, name: str, page_size: int, size_limit: int) -> Increment:
+def read_header(archive: Source, name: str, page_size: int, size_limit: int) -> Increment:
     """Read and check the header; the pages follow in the archive. Raises IntegrityError.
 
     `size_limit` is the largest believable file size in bytes.
@@ -66,7 +74,7 @@ def read_header(archive: Archive, name: str, page_size: int, size_limit: int) ->
     return Increment(size, page_size, blocks)
 
 
-def apply(archive: Archive, increment: Increment, fd: int, name: str) -> None:
+def apply(archive: Source, increment: Increment, fd: int, name: str) -> None:
     """Set the file's size, then write every page in its place. Raises IntegrityError, OSError."""
     os.ftruncate(fd, increment.size)
     page, blocks, at = increment.page_size, increment.blocks, 0

@@ -57,6 +57,29 @@ def _tablespace(name: Any, row: Any, where: str) -> Tablespace:
     return Tablespace(name, f"pg_tblspc/{name}", os.path.normpath(location))
 
 
+def read_map(contents: bytes) -> list[tuple[str, str]]:
+    """The lines of a `tablespace_map`: oid and location, whose line ends and backslashes are escaped by a backslash.
+
+    (PostgreSQL's access/transam/xlogrecovery.c, read_tablespace_map; before 15 backslashes were not.) Raises
+    IntegrityError.
+    """
+    rows, line, escaped = [], bytearray(), False
+    for byte in contents:
+        if escaped or byte not in b"\\\n\r":
+            line.append(byte)
+            escaped = False
+        elif byte == ord("\\"):
+            escaped = True
+        elif line:
+            oid, _, location = os.fsdecode(bytes(line)).partition(" ")
+            row = _tablespace(oid, {"loc": location, "link": f"pg_tblspc/{oid}"}, "the tablespace map")
+            rows.append((row.oid, row.location))
+            line.clear()
+    if line:
+        raise IntegrityError("the tablespace map ends in the middle of a line")
+    return rows
+
+
 def read_restore_spec(path: str) -> Spec:
     """The file given by `--restore-spec`. Raises ConfigError."""
     import json
