@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
     import pluggy
 
+    from walg_core.context import Context
+    from walg_core.health import Finding
+
 
 class _State:
     catalog: "Catalog | None" = None
@@ -46,6 +49,22 @@ def notify(catalog: Catalog, hook: str, **arguments: "Any") -> None:
         from walg_core.observe import log
 
         log.warning(f"a plugin failed in {hook}: {type(error).__name__}: {error}")
+
+
+def findings(context: "Context") -> "list[Finding]":
+    """What plugins find wrong with the backups (`walg_verify_backup`); one that fails is a finding itself."""
+    from walg_core.errors import WalgError
+    from walg_core.health import Finding
+
+    found: list[Finding] = []
+    for ask in implementations(context.catalog, "walg_verify_backup"):
+        try:
+            found += ask(context=context) or ()
+        except WalgError as error:
+            found.append(Finding("error", "a plugin's verification", str(error)))
+        except Exception as error:
+            found.append(Finding("error", "a plugin's verification", f"{type(error).__name__}: {error}"))
+    return found
 
 
 def _manager(catalog: Catalog) -> "pluggy.PluginManager":

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from walg_core import hooks
 from walg_core.errors import StorageError, UsageError, WalgError
 from walg_core.health import Finding
 from walg_core.io.atomic import make_dirs, write_file
@@ -228,10 +229,12 @@ class Verifier:
 
 
 def verify(context: Context, name: str, read_data: str, memory_path: str | None = None) -> Report:
-    """The command: one backup (with its chain) or, for "", all of them."""
+    """The command: one backup (with its chain) or, for "", all of them; with the findings of plugins."""
     from walg_pg.catalog.backups import find_backup
 
     share = share_of(read_data)
     storages = context.read_storages()
     backups = [find_backup(storages, name)] if name else list_backups(storages)
-    return Verifier(context, storages, Memory(storages, memory_path)).run(backups, share)
+    report = Verifier(context, storages, Memory(storages, memory_path)).run(backups, share)
+    report.findings += hooks.findings(context)
+    return report
