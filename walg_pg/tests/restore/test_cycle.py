@@ -4,94 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from walg_core.errors import EngineError
-from walg_pg.cluster import Cluster, find_binaries
 
-WalG = Callable[..., "subprocess.CompletedProcess[str]"]
+Site = Any
 SUM = "select count(*), sum(n), md5(string_agg(t, ',' order by n)) from items"
-
-
-@pytest.fixture(params=[18, 15])
-def binaries(request: pytest.FixtureRequest) -> Path:
-    try:
-        return find_binaries(request.param)
-    except EngineError as error:
-        pytest.skip(str(error))
-
-
-class Site:
-    """A primary with an archive."""
-
-    def __init__(self, top: Path, binaries: Path, wal_g: WalG) -> None:
-        self.top, self.binaries, self.run = top, binaries, wal_g
-        self.archive = top / "archive"
-        self.archive.mkdir()
-        self.settings = {
-            "WALG_FILE_PREFIX": str(self.archive),
-            "WALG_COMPRESSION_METHOD": "zstd",
-            "WALG_DELTA_MAX_STEPS": "6",
-        }
-        self.primary = self.cluster("primary", archive_mode="on", archive_command=f"{program()} wal-push %p")
-        self.primary.initdb("--data-checksums")
-        self.primary.own(self.archive)
-        self.primary.start()
-
-    def cluster(self, name: str, **settings: str) -> Cluster:
-        data = self.top / name
-        defaults = {"fsync": "off", "shared_buffers": "16MB", "max_wal_size": "64MB", "archive_mode": "off"}
-        environment = {**self.settings, "PGDATA": str(data)}
-        return Cluster(data, binaries=self.binaries, settings={**defaults, **settings}, environment=environment)
-
-    def wal_g(self, *arguments: str) -> str:
-        done = self.run(*arguments, **self.settings, **self.primary.client_environment())
-        self.primary.own(self.archive)
-        return done.stdout
-
-    def work(self, number: int) -> None:
-        first = number * 10000
-        for statement in (
-            f"insert into items select i, md5(i::text) from generate_series({first}, {first + 4999}) i",
-            f"update items set t = t || '{number}' where n % {number + 7} = 0",
-            f"delete from items where n % {number + 31} = 3",
-            "vacuum items",
-            f"create table extra{number} as select 1 a",
-        ):
-            self.primary.query(statement)
-
-    def flush(self) -> None:
-        self.primary.query("select pg_logical_emit_message(true, 'walg', 'there is something to switch')")
-        segment = self.primary.query("select pg_walfile_name(pg_switch_wal())")
-        deadline = time.monotonic() + 60
-        while self.primary.query(f"select last_archived_wal >= '{segment}' from pg_stat_archiver") != "t":
-            assert time.monotonic() < deadline, self.primary.log_tail()
-            time.sleep(0.05)
-
-    def recovered(self, name: str) -> Cluster:
-        restored = self.cluster(name, restore_command=f'{program()} wal-fetch "%f" "%p"')
-        (self.top / name / "recovery.signal").touch()
-        restored.start(wait_for="promoted")
-        return restored
-
-
-def program() -> str:
-    return f"{sys.executable} -m walg_core pg"
-
-
-@pytest.fixture
-def site(tmp_path: Path, binaries: Path, wal_g: WalG) -> Iterator[Site]:
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
-    made = Site(tmp_path, binaries, wal_g)
-    made.primary.query("create table items(n int, t text)")
-    yield made
-    made.primary.destroy()
 
 
 @pytest.mark.slow
@@ -157,7 +77,7 @@ def test_a_replica_catches_up(site: Site, tmp_path: Path) -> None:
     site.wal_g("backup-push", str(site.primary.data))
     site.flush()
     site.wal_g("backup-fetch", str(tmp_path / "replica"), "LATEST")
-    replica = site.cluster("replica", restore_command=f'{program()} wal-fetch "%f" "%p"', hot_standby="on")
+    replica = site.cluster("replica", restore_command=f'{site.program} wal-fetch "%f" "%p"', hot_standby="on")
     (tmp_path / "replica" / "standby.signal").touch()
     with replica:
         replica.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -40,7 +41,7 @@ def block_map(
             failures.append(f"WAL summaries: {error}")
     if config.get("WALG_USE_WAL_DELTA"):
         try:
-            changed = _recorded(context, storage, facts.timeline, base.lsn, start_lsn)
+            changed = _recorded(context, storage, facts, base.lsn, start_lsn)
             log.info("Changed blocks are taken from WAL deltas")
             return RecordedBlocks(changed)
         except WalgError as error:
@@ -55,14 +56,16 @@ def block_map(
     return None
 
 
-def _recorded(context: Context, storage: Storage, timeline: int, since: int, until: int) -> ChangedBlocks:
+def _recorded(context: Context, storage: Storage, facts: ServerFacts, since: int, until: int) -> ChangedBlocks:
     """The archive's map. The segment before the backup's start may be on its way there: waits some seconds for it."""
     from walg_pg.journal.delta_map import DeltaMapUnavailable, load
 
+    folder = "pg_wal" if facts.version >= 100000 else "pg_xlog"
+    wal = os.path.join(facts.data_directory, folder)
     deadline = time.monotonic() + _ARCHIVE_PATIENCE
     while True:
         try:
-            return load(context, storage, timeline, since, until)
+            return load(context, storage, facts.timeline, since, until, wal)
         except DeltaMapUnavailable:
             if time.monotonic() > deadline:
                 raise

@@ -51,11 +51,14 @@ class DeltaMap:
         return len(self._blocks)
 
 
-def load(context: Context, storage: Storage, timeline: int, from_lsn: int, to_lsn: int) -> DeltaMap:
-    """The map for changes from `from_lsn` (a backup's start) to `to_lsn` (exclusive), on one timeline.
+def load(
+    context: Context, storage: Storage, timeline: int, from_lsn: int, to_lsn: int, wal_directory: str = ""
+) -> DeltaMap:
+    """The map for changes from `from_lsn` (a backup's start) to `to_lsn` (where a record starts), on one timeline.
 
-    `storage` is the archive's root. Segments that are not archived yet are read from the WAL directory. Raises
-    DeltaMapUnavailable when something is missing, IntegrityError, any StorageError.
+    `storage` is the archive's root. Segments that are not archived yet, always the one in which a backup begins, are
+    read from `wal_directory`, or that of PGDATA. Raises DeltaMapUnavailable when something is missing, IntegrityError,
+    any StorageError.
     """
     size = place.segment_size(context.config)
     wal = storage.folder(place.FOLDER)
@@ -75,7 +78,9 @@ def load(context: Context, storage: Storage, timeline: int, from_lsn: int, to_ls
             raise DeltaMapUnavailable(f"the delta file {error.key} is not archived") from error
         first_raw = from_lsn // size
         state = None
-    _raw(context, wal, timeline, range(first_raw, (to_lsn - 1) // size + 1), state, locations)
+    directory = wal_directory or place.wal_directory(context.config) or ""
+    segments = _Segments(context, wal, timeline, directory)
+    _raw(segments, range(first_raw, (to_lsn - 1) // size + 1), to_lsn, state, locations)
     return DeltaMap(locations)
 
 
@@ -87,16 +92,12 @@ def _delta(context: Context, wal: Storage, name: str) -> tuple[set[bytes], bytes
         source.close()
 
 
-def _raw(
-    context: Context, wal: Storage, timeline: int, numbers: range, state: bytes | None, locations: set[bytes]
-) -> None:
+def _raw(segments: _Segments, numbers: range, to_lsn: int, state: bytes | None, locations: set[bytes]) -> None:
     """Add what the raw segments touch; `state` is the record that was unfinished before them, None when unknown."""
-    size = place.segment_size(context.config)
-    page_size: int = context.config.get("WALG_PG_WAL_PAGE_SIZE")
     for number in numbers:
-        name = segment_name(timeline, number, size)
-        data = _segment(context, wal, name, size)
-        parsed = parse_segment(data, page_size)
+        # Behind the end may be a record that is being written, or what the file had before it was recycled.
+        data = segments.read(number)[: to_lsn - number * segments.size]
+        parsed = parse_segment(data, segments.page_size)
         (magic,) = unpack("<H", data[:2]) if len(data) >= 2 else (0,)
         locations |= parsed.locations
         if parsed.tail is None:
@@ -108,18 +109,34 @@ def _raw(
         state = parsed.head
 
 
-def _segment(context: Context, wal: Storage, name: str, size: int) -> bytes:
-    """A whole segment from the archive, or from the WAL directory when it is too young for that."""
-    try:
-        source, _ = transfer.open_by_name(context, wal, name)
-    except ObjectNotFound:
-        directory = place.wal_directory(context.config)
-        path = os.path.join(directory, name) if directory else ""
-        if not path or not os.path.exists(path):
+class _Segments:
+    """Whole segments from the archive, or from the WAL directory where they are too young for that."""
+
+    def __init__(self, context: Context, wal: Storage, timeline: int, directory: str) -> None:
+        self.size = place.segment_size(context.config)
+        self.page_size: int = context.config.get("WALG_PG_WAL_PAGE_SIZE")
+        self._context = context
+        self._wal = wal
+        self._timeline = timeline
+        self._directory = directory
+
+    def read(self, number: int) -> bytes:
+        """Raises DeltaMapUnavailable."""
+        name = segment_name(self._timeline, number, self.size)
+        try:
+            source, _ = transfer.open_by_name(self._context, self._wal, name)
+        except ObjectNotFound:
+            return self._young(name)
+        try:
+            return read_all(source, self.size + 1)
+        finally:
+            source.close()
+
+    def _young(self, name: str) -> bytes:
+        try:
+            if not self._directory:
+                raise FileNotFoundError
+            with open(os.path.join(self._directory, name), "rb") as file:
+                return file.read(self.size)
+        except FileNotFoundError:
             raise DeltaMapUnavailable(f"segment {name} is neither archived nor in the WAL directory") from None
-        with open(path, "rb") as file:
-            return file.read(size)
-    try:
-        return read_all(source, size + 1)
-    finally:
-        source.close()
