@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from array import array
+from bisect import bisect_left
 from itertools import pairwise
 from typing import Protocol
 
@@ -69,18 +70,26 @@ def read_header(archive: Source, name: str, page_size: int, size_limit: int) -> 
         blocks.byteswap()
     if any(after <= before for before, after in pairwise(blocks)):
         raise IntegrityError(f"{name}: the increment's block numbers do not ascend")
-    if blocks and (blocks[-1] + 1) * page_size > size:
-        raise IntegrityError(f"{name}: the increment has block {blocks[-1]} of a file of only {size} bytes")
     return Increment(size, page_size, blocks)
 
 
 def apply(archive: Source, increment: Increment, fd: int, name: str) -> None:
-    """Set the file's size, then write every page in its place. Raises IntegrityError, OSError."""
+    """Set the file's size, then write every page in its place. Raises IntegrityError, OSError.
+
+    Pages past the stored size are read over: Go WAL-G scans a file to its present end but stores the size that
+    it had earlier, so a file that grew in between has them. WAL replay makes these pages again, as it does those
+    past the end of a file stored whole.
+    """
     os.ftruncate(fd, increment.size)
     page, blocks, at = increment.page_size, increment.blocks, 0
-    while at < len(blocks):
+    inside = bisect_left(blocks, increment.size // page)
+    while at < inside:
         run = 1
-        while run < _PAGES_AT_ONCE and at + run < len(blocks) and blocks[at + run] == blocks[at] + run:
+        while run < _PAGES_AT_ONCE and at + run < inside and blocks[at + run] == blocks[at] + run:
             run += 1
         write_all(fd, archive.read_exactly(run * page), name, blocks[at] * page)
+        at += run
+    while at < len(blocks):
+        run = min(_PAGES_AT_ONCE, len(blocks) - at)
+        archive.read_exactly(run * page)
         at += run
