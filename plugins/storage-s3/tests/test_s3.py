@@ -56,6 +56,20 @@ class TestS3(StorageConformance):
         super().test_odd_folders(unchecked)
 
 
+def test_folder_markers_are_no_objects(server, caplog) -> None:
+    """Consoles make empty objects `folder/`; an empty object of a name without the slash stays one."""
+    storage = open_storage(server.settings())
+    for name in ("", "marked/", "marked/deep/"):
+        client(server).put_object(Bucket="bucket", Key=f"some/path/{name}", Body=b"")
+    storage.put_bytes("marked/object", b"data")
+    storage.put_bytes("marked/empty", b"")
+    assert [info.key for info in storage.list("marked/")] == ["marked/empty", "marked/object"]
+    assert [info.key for info in storage.list_dir("marked/")] == ["marked/empty", "marked/object"]
+    assert "marked" not in [info.key for info in storage.list()]
+    assert list(storage.list_dirs("marked/")) == ["marked/deep/"]
+    assert not caplog.records
+
+
 def test_objects_lie_where_the_original_looks(server) -> None:
     open_storage(server.settings()).put_bytes("wal_005/x.lz4", b"data")
     assert client(server).get_object(Bucket="bucket", Key="some/path/wal_005/x.lz4")["Body"].read() == b"data"

@@ -35,6 +35,19 @@ def check_key(key: str) -> str:
     return key
 
 
+def is_listable(name: str) -> bool:
+    """Whether a name that a server listed can be an object's; what cannot is told, but for folders' markers.
+
+    A name that ends with a slash is an empty object that stands for a folder, as consoles and Hadoop make them.
+    """
+    problem = key_problem(name)
+    if problem and name and not name.endswith("/"):
+        from walg_core.observe import log
+
+        log.warning(f"an object is left out of the listing, its name {name!r} is not acceptable: {problem}")
+    return problem is None
+
+
 def check_prefix(prefix: str) -> str:
     """Return `prefix`: empty, or a valid key followed by one `/`."""
     if prefix and (not prefix.endswith("/") or key_problem(prefix[:-1])):

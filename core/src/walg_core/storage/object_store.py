@@ -18,7 +18,7 @@ from walg_core.errors import (
 )
 from walg_core.pipeline.reader import Reader, read_exactly
 from walg_core.storage.api import Capabilities, ObjectInfo, Storage
-from walg_core.storage.keys import check_key, check_prefix, join, key_problem
+from walg_core.storage.keys import check_key, check_prefix, is_listable, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,14 +121,14 @@ class ObjectStoreStorage(Storage):
 
     def _info(self, meta: "Any") -> ObjectInfo | None:
         key = meta["path"][len(self._root) :]
-        problem = key_problem(key)
-        if problem:
-            from walg_core.observe import log
-
-            log.warning(f"an object is left out of the listing, its name {key!r} is not acceptable: {problem}")
+        if not is_listable(key) or (not meta["size"] and self._marks_folder(key)):
             return None
         modified = meta["last_modified"]
         return ObjectInfo(key, meta["size"], modified.timestamp(), meta.get("version"), meta.get("e_tag"))
+
+    def _marks_folder(self, key: str) -> bool:
+        """Whether an empty object of the listing is really named `key/`: obstore cuts the slash off."""
+        return not self.exists(key)
 
     def stat(self, key: str) -> ObjectInfo:
         check_key(key)

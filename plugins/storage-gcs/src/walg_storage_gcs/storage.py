@@ -11,7 +11,7 @@ from walg_core.errors import ConfigError, IntegrityError, ObjectExists, ObjectNo
 from walg_core.pipeline.reader import read_exactly
 from walg_core.storage.api import Capabilities, ObjectInfo, Storage
 from walg_core.storage.identity import go_json
-from walg_core.storage.keys import check_key, check_prefix, key_problem
+from walg_core.storage.keys import check_key, check_prefix, is_listable, key_problem
 from walg_core.storage.object_store import bucket_and_path
 
 from walg_storage_gcs.download import Download, Nothing
@@ -166,13 +166,8 @@ class GoogleStorage(Storage):
     def _infos(self, page: "dict[str, Any]") -> "Iterator[ObjectInfo]":
         for item in page.get("items", ()):
             key = item["name"][len(self._root) :]
-            problem = key_problem(key)
-            if not problem:
+            if is_listable(key):
                 yield _info(key, item)
-            elif key and not key.endswith("/"):
-                from walg_core.observe import log
-
-                log.warning(f"an object is left out of the listing, its name {key!r} is not acceptable: {problem}")
 
     def stat(self, key: str) -> ObjectInfo:
         query = {"fields": FIELDS}
@@ -190,8 +185,7 @@ class GoogleStorage(Storage):
         session = self.session
         answer = session.request("GET", url, query={"alt": "media"}, headers=headers, good=good, stream=True, key=key)
         if answer.status == 416:
-            answer.drain_conn()
-            answer.release_conn()
+            answer.close()  # The body of such an answer may be of another length than announced: no use of the line.
             return Nothing()
         if offset and answer.status == 200:
             answer.close()

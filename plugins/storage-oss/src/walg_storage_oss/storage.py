@@ -5,7 +5,7 @@ import threading
 from walg_core.errors import ConfigError, IntegrityError, ObjectNotFound, PermanentError, StorageError, TransientError
 from walg_core.pipeline.reader import BytesReader, Reader, read_exactly
 from walg_core.storage.api import Capabilities, ObjectInfo, Storage
-from walg_core.storage.keys import check_key, check_prefix, key_problem
+from walg_core.storage.keys import check_key, check_prefix, is_listable
 from walg_core.storage.object_store import bucket_and_path
 
 from walg_storage_oss.failures import no_bucket, translate
@@ -222,13 +222,7 @@ class OssStorage(Storage):
 
     def _info(self, row: "Any") -> ObjectInfo | None:
         key = row.key[len(self._root) :]
-        if not key:
-            return None
-        problem = key_problem(key)
-        if problem:
-            from walg_core.observe import log
-
-            log.warning(f"an object is left out of the listing, its name {key!r} is not acceptable: {problem}")
+        if not is_listable(key):
             return None
         return ObjectInfo(key, row.size, row.last_modified.timestamp(), etag=(row.etag or "").strip('"') or None)
 

@@ -12,7 +12,7 @@ from walg_core.errors import (
 )
 from walg_core.observe import metrics
 from walg_core.storage.api import Storage
-from walg_core.storage.keys import check_key, check_prefix, key_problem
+from walg_core.storage.keys import check_key, check_prefix, is_listable
 from walg_core.storage.object_store import ObjectStoreStorage
 
 TYPE_CHECKING = False
@@ -90,7 +90,7 @@ class S3Storage(ObjectStoreStorage):
 
         for version in listed(self.rest, self._root + prefix):
             key = version.key[len(self._root) :]
-            if not key_problem(key):
+            if is_listable(key):
                 yield version.info._replace(key=key)
 
     def delete_versions(self, objects: "Iterable[ObjectInfo]") -> None:

@@ -13,7 +13,7 @@ from walg_core.errors import (
 )
 from walg_core.pipeline.reader import Reader, read_exactly
 from walg_core.storage.api import Capabilities, ObjectInfo, Storage
-from walg_core.storage.keys import check_key, check_prefix, key_problem
+from walg_core.storage.keys import check_key, check_prefix, is_listable
 from walg_core.storage.object_store import bucket_and_path
 
 from walg_storage_swift.body import Download, Source
@@ -143,13 +143,7 @@ class SwiftStorage(Storage):
         from datetime import UTC, datetime
 
         key = row["name"][len(self._root) :]
-        if not key:
-            return None
-        problem = key_problem(key)
-        if problem:
-            from walg_core.observe import log
-
-            log.warning(f"an object is left out of the listing, its name {key!r} is not acceptable: {problem}")
+        if not is_listable(key):
             return None
         if not row["bytes"]:
             # An empty object, or a manifest whose parts the listing does not count.
