@@ -86,11 +86,11 @@ def test_one_hundred_thousand_mutations(make) -> None:
         if not changed and make is chunks:
             continue  # no package at all is the format's empty stream: its users notice that (core/tests/crypto)
         tried += 1
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             assert read_all(decrypt(BytesReader(changed))) == plaintext(size), f"round {number}"
         except IntegrityError:
             refused += 1
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
     assert refused > tried * 0.9 > ROUNDS * 0.6
     assert slowest < 1

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
-import time
 from importlib.metadata import entry_points
 
 import pytest
@@ -164,15 +162,6 @@ def test_an_unwritable_cache_is_no_error(machine) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.slow
-def test_start_up_stays_near_the_bare_interpreter(machine) -> None:
-    """At most 40 ms over `python -c pass` (20 ms on an idle machine), the median of 15 pairs."""
-    machine.run("log-push", "x")
-
-    def seconds(command: list[str]) -> float:
-        started = time.perf_counter()
-        subprocess.run(command, env=machine.environment, capture_output=True, check=True)
-        return time.perf_counter() - started
-
-    pairs = [seconds(machine.command("log-push", "x")) - seconds([sys.executable, "-c", "pass"]) for _ in range(15)]
-    assert statistics.median(pairs) < 0.040
+def test_a_cold_command_loads_few_modules(machine) -> None:
+    """Each costs 0.2 to 1 ms; with 34 of them a cold command took 20 ms longer than `python -c pass`."""
+    assert len(imported(machine, "log-push", "x")) <= 40

@@ -149,7 +149,9 @@ class Cluster:
         for path in paths:
             for top, directories, files in os.walk(path):
                 for name in [".", *directories, *files]:
-                    os.chown(os.path.join(top, name), UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)
+                    # A server that runs below (an archive beside it) may take its files away meanwhile.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.chown(os.path.join(top, name), UNPRIVILEGED, UNPRIVILEGED, follow_symlinks=False)
 
     def start(self, *, timeout: float = 120, wait_for: str = "ready") -> None:
         """Start the server and wait until it accepts connections.

@@ -61,7 +61,7 @@ def test_only_one_table_with_its_toast_and_index(golden: Golden, context_of: Con
     relations = read_files_metadata(key.read_bytes()).databases["app"]["tables_new"]
     table = relations["public.t"]
     data = tmp_path / "data"
-    fetch(context_of(archive), Options(str(data), LAST, restore_only="app/t"))
+    fetch(context_of(archive), Options(str(data), LAST, restore_only=["app/t"]))
     there = {path.name for path in (data / "base" / "16385").iterdir()}
     wanted = {str(table["relfilenode"])}
     for name, row in relations.items():
@@ -73,10 +73,32 @@ def test_only_one_table_with_its_toast_and_index(golden: Golden, context_of: Con
     assert (data / "base" / "1" / "1259").exists()
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["app/t", "app/w"], {"t", "w"}),
+        (["app/u,app/w"], {"u", "w"}),
+        (["app/(t|w)"], {"t", "w"}),
+        (["*pp/[uw]*"], {"u", "w"}),
+        (["app/pub*.t", '"app/public/u"'], {"t", "u"}),
+    ],
+)
+def test_several_lists_and_expressions(
+    golden: Golden, context_of: ContextOf, tmp_path: Path, texts: list[str], expected: set[str]
+) -> None:
+    archive = golden("pg18-zstd")
+    key = archive / "basebackups_005" / LAST / "files_metadata.json"
+    relations = read_files_metadata(key.read_bytes()).databases["app"]["tables_new"]
+    data = tmp_path / "data"
+    fetch(context_of(archive), Options(str(data), LAST, restore_only=texts))
+    there = {path.name for path in data.rglob("*") if path.is_file()}
+    assert {name for name in "tuw" if str(relations[f"public.{name}"]["relfilenode"]) in there} == expected
+
+
 @pytest.mark.parametrize("text", ["nothing", "app/none", "app/x.none", "", "a/b/c/d", "app/["])
 def test_what_matches_nothing_is_an_error(golden: Golden, context_of: ContextOf, tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError):
-        fetch(context_of(golden("pg18-zstd")), Options(str(tmp_path / "data"), LAST, restore_only=text or ","))
+        fetch(context_of(golden("pg18-zstd")), Options(str(tmp_path / "data"), LAST, restore_only=[text or ","]))
     assert not (tmp_path / "data").exists()
 
 

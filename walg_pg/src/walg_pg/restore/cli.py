@@ -28,8 +28,9 @@ def backup_fetch(
     ] = False,
     target_user_data: Annotated[str, typer.Option(help="the backup that has this user data (JSON)")] = "",
     restore_only: Annotated[
-        str, typer.Option(help="databases and tables to restore: db, db/table, db/schema.table")
-    ] = "",
+        list[str] | None,
+        typer.Option(help="databases and tables to restore: db, db/table, db/schema.table; * is any text"),
+    ] = None,
     target_storage: Annotated[str, typer.Option(help="the storage to read from")] = "",
     target_time: Annotated[str, typer.Option(help="recover to this time (UTC unless it names a zone)")] = "",
     target_lsn: Annotated[str, typer.Option(help="recover to this position, X/Y")] = "",
@@ -56,7 +57,7 @@ def backup_fetch(
         reverse_unpack=reverse_unpack,
         skip_redundant_tars=skip_redundant_tars,
         target_user_data=target_user_data,
-        restore_only=restore_only,
+        restore_only=tuple(restore_only or ()),
         target_storage=target_storage,
         target=Target(target_time, target_lsn, target_name, target_xid, target_timeline, target_action),
         config_file=context.config.file_name,

@@ -37,7 +37,7 @@ class Options:
     reverse_unpack: bool = False
     skip_redundant_tars: bool = False
     target_user_data: str = ""
-    restore_only: str = ""
+    restore_only: Sequence[str] = ()
     target_storage: str = ""
     target: Target = field(default_factory=Target)
     config_file: str = ""
@@ -93,7 +93,7 @@ def request_of(context: Context, options: Options, backup: Backup) -> Request:
         destination=options.destination,
         backup=backup,
         selected=mask_filter(options.mask) if options.mask else None,
-        selection=json.dumps([options.mask, options.restore_only, sorted(recovery.items())]),
+        selection=json.dumps([options.mask, list(options.restore_only), sorted(recovery.items())]),
         restore_spec=read_restore_spec(options.restore_spec) if options.restore_spec else None,
         skip_redundant=(
             options.skip_redundant_tars or bool(options.restore_only) or bool(config.get("WALG_SKIP_REDUNDANT_TARS"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from walg_core.errors import UsageError
@@ -27,9 +27,9 @@ class Pattern(NamedTuple):
     relation: re.Pattern[str] | None
 
 
-def parse(text: str) -> list[Pattern]:
-    """The comma-separated list (quoted as in CSV). Raises UsageError."""
-    rows = list(csv.reader([text], skipinitialspace=True))
+def parse(texts: Sequence[str]) -> list[Pattern]:
+    """The comma-separated lists (quoted as in CSV), of which the option may bring several. Raises UsageError."""
+    rows = list(csv.reader(texts, skipinitialspace=True))
     items = [item.strip() for row in rows for item in row if item.strip()]
     if not items:
         raise UsageError("--restore-only names nothing")
@@ -52,14 +52,14 @@ def _pattern(item: str) -> Pattern:
 
 def _expression(text: str) -> re.Pattern[str]:
     try:
-        return re.compile(re.escape(text).replace(r"\*", ".*") if "*" in text else text)
+        return re.compile(text.replace("*", ".*"))
     except re.error as error:
         raise UsageError(f"--restore-only: {text!r} is not a valid expression: {error}") from error
 
 
-def selector(text: str) -> Callable[[Link], Callable[[str], bool] | None]:
+def selector(texts: Sequence[str]) -> Callable[[Link], Callable[[str], bool] | None]:
     """A function from the newest backup to the filter over its files. Raises UsageError for what matches nothing."""
-    patterns = parse(text)
+    patterns = parse(texts)
 
     def select(link: Link) -> Callable[[str], bool]:
         databases = link.files.databases if link.files else {}
