@@ -17,7 +17,12 @@ add_all(app, ENGINE)
 
 @app.command("wal-push")
 def wal_push(ctx: typer.Context) -> None:
-    """Archive the complete files of etcd's write-ahead log that are not archived yet."""
+    """Archive the complete files of etcd's write-ahead log.
+
+    Those that are archived already are left out.
+
+    Example: wal-g etcd wal-push
+    """
     from walg_etcd.journal.push import push
 
     push(ctx.obj)
@@ -29,7 +34,10 @@ def wal_fetch(
     destination: Annotated[str, typer.Argument(metavar="DIRECTORY", help="where the files go; must exist")],
     since: Annotated[str, typer.Option(help="the backup that the log shall continue: a name or LATEST")] = "LATEST",
 ) -> None:
-    """Fetch the log files that belong to a backup and all later ones."""
+    """Fetch the log files from a backup on.
+
+    Example: wal-g etcd wal-fetch /restored/member/wal --since LATEST
+    """
     from walg_etcd.journal.fetch import fetch
 
     fetch(ctx.obj, ENGINE, destination, since)

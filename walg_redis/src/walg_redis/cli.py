@@ -47,7 +47,12 @@ def backup_push(
     ts_backup_id: Annotated[str, typer.Option(help="id of that tree, stored with the backup")] = "",
     add_user_data: Annotated[str, typer.Option(help="JSON that is stored with the backup")] = "",
 ) -> None:
-    """Make a backup; without WALG_STREAM_CREATE_COMMAND an rdb comes over the replication protocol."""
+    """Make a backup.
+
+    Without WALG_STREAM_CREATE_COMMAND an rdb comes over the replication protocol.
+
+    Example: wal-g redis backup-push --type aof
+    """
     from walg_redis.backup.push import Options, push
 
     context: Context = ctx.obj
@@ -68,7 +73,12 @@ def backup_fetch(
     keep_old: Annotated[bool, typer.Option("--keep-old", help="keep the replaced data beside the new")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace a --ts-backup directory that is not empty")] = False,
 ) -> None:
-    """Restore a backup: beside the old data, checked, then swapped. The server must be stopped."""
+    """Restore a backup; the server must be stopped.
+
+    It is restored beside the old data, checked, then swapped.
+
+    Example: wal-g redis backup-fetch LATEST --type aof --redis-version 7.0.15
+    """
     from walg_redis.restore.fetch import Options, fetch
 
     fetch(
@@ -95,7 +105,10 @@ def backup_list(
     detail: Detail = False,
     target_storage: TargetStorage = "",
 ) -> None:
-    """List the backups, oldest first."""
+    """List the backups, oldest first.
+
+    Example: wal-g redis backup-list --detail --json
+    """
     from walg_redis import catalog
 
     if detail:
@@ -110,7 +123,10 @@ def backup_list(
 def backup_info(
     ctx: typer.Context, name: Name, tag: Annotated[str, typer.Option(help="one field only, or Slots")] = ""
 ) -> None:
-    """Print what is known about a backup."""
+    """Print what is known about a backup.
+
+    Example: wal-g redis backup-info LATEST
+    """
     from walg_redis import catalog
 
     typer.echo(catalog.info(ctx.obj, name, tag), nl=False)
@@ -123,7 +139,10 @@ def backup_delete(
     confirm: Confirm = False,
     strict: Annotated[bool, typer.Option("--strict", help="a backup that does not exist is an error")] = False,
 ) -> None:
-    """Delete one backup."""
+    """Delete one backup.
+
+    Example: wal-g redis backup-delete stream_20261122T120000Z --confirm
+    """
     from walg_redis import catalog
 
     catalog.delete_one(ctx.obj, name, confirm=confirm, strict=strict)

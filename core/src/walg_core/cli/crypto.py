@@ -38,7 +38,9 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Encrypt and decrypt test data as configured, without touching the storage.
+    """Encrypt and decrypt test data as configured.
+
+    The storage is not touched.
 
     Exits with 1 when something is missing or no cipher is configured.
 

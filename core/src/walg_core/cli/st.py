@@ -133,7 +133,10 @@ def stat(
     target: Target = "",
     glob: Glob = False,
 ) -> None:
-    """Show one object's size and time."""
+    """Show one object's size and time.
+
+    Example: wal-g st stat wal_005/000000010000000000000001.lz4
+    """
     from walg_core.storage.tools import table
 
     if _globbing(ctx, glob):
@@ -157,7 +160,12 @@ def cat(
     target: Target = "",
     glob: Glob = False,
 ) -> None:
-    """Write an object's bytes to standard output, as they are stored unless asked otherwise."""
+    """Write an object's bytes to standard output.
+
+    They come as they are stored, unless asked otherwise.
+
+    Example: wal-g st cat --decompress wal_005/00000002.history.lz4
+    """
     from walg_core.storage.tools.glob import objects
 
     def show(storage: Storage) -> None:
@@ -246,7 +254,9 @@ def put(
     target: Target = "",
     _glob: Glob = False,
 ) -> None:
-    """Upload a file, compressed and encrypted; the compressor's extension is added to the name.
+    """Upload a file, compressed and encrypted.
+
+    The compressor's extension is added to the name.
 
     \b
     Examples:
@@ -304,7 +314,10 @@ def rm(
     target: Target = "",
     glob: Glob = False,
 ) -> None:
-    """Remove an object or a folder, at once."""
+    """Remove an object or a folder, at once.
+
+    Example: wal-g st rm basebackups_005/base_000000010000000000000002
+    """
     from walg_core.storage.tools import objects
     from walg_core.storage.tools.glob import folders
     from walg_core.storage.tools.glob import objects as matching
@@ -333,7 +346,10 @@ def check_read(
     target: Target = "",
     _glob: Glob = False,
 ) -> None:
-    """List the storage, and look for objects that must be there."""
+    """List the storage and look for objects.
+
+    Example: wal-g st check read basebackups_005/base_000000010000000000000002_backup_stop_sentinel.json
+    """
     from walg_core.storage.tools import objects
 
     def check(storage: Storage) -> None:
@@ -344,7 +360,10 @@ def check_read(
 
 
 def check_write(ctx: typer.Context, target: Target = "", _glob: Glob = False) -> None:
-    """Write a small object of a random name, read it back and delete it."""
+    """Write, read back and delete a small object.
+
+    Example: wal-g st check write
+    """
     from walg_core.storage.tools import objects
 
     def check(storage: Storage) -> None:
@@ -362,7 +381,7 @@ def copy(
     decrypt_source: Annotated[bool, typer.Option("-d", "--decrypt-source", help="decrypt what is read")] = False,
     encrypt_source: Annotated[bool, typer.Option("-e", "--encrypt-source", help="encrypt what is written")] = False,
 ) -> None:
-    """Copy objects from one storage to another, each side with a configuration file of its own.
+    """Copy objects between two configurations.
 
     \b
     Examples:
@@ -405,7 +424,9 @@ def conformance(
     large: Annotated[int, typer.Option("--large", help="size of the large objects, in MiB")] = 21,
     target: Target = "",
 ) -> None:
-    """Run the conformance suite on the storage, in folders of its own named walg-conformance-*.
+    """Run the conformance suite on the storage.
+
+    It works in folders of its own named walg-conformance-*.
 
     \b
     Examples:
@@ -436,7 +457,12 @@ def sweep(
     confirm: Annotated[bool, typer.Option("--confirm", help="really delete; without it they are only listed")] = False,
     target: Target = "",
 ) -> None:
-    """List or delete temporary files that crashed uploads left in a file storage."""
+    """List or delete what crashed uploads left.
+
+    Only a file storage has such temporary files.
+
+    Example: wal-g st sweep --older-than 24h --confirm
+    """
     import time
 
     from walg_core.settings.parse import parse_duration

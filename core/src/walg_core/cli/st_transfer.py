@@ -55,7 +55,8 @@ def build(transfers: Iterable[FolderTransfer | BackupTransfer]) -> typer.Typer:
     group.command("files")(files)
     for each in transfers:
         command = _folder_command(each) if isinstance(each, FolderTransfer) else _backup_command(each)
-        group.command(each.name, help=each.help)(command)
+        example = f"Example: wal-g st transfer {each.name} --source spare --target default"
+        group.command(each.name, help=f"{each.help}\n\n{example}")(command)
     return group
 
 
@@ -72,7 +73,10 @@ def files(
     appearance_checks: Checks = 3,
     appearance_checks_interval: Interval = "1s",
 ) -> None:
-    """Move everything below a prefix, each object for itself."""
+    """Move everything below a prefix, each object for itself.
+
+    Example: wal-g st transfer files wal_005/ --source spare --target default
+    """
     from walg_core.storage.tools.transfer import Options, transfer_files
 
     options = Options(
@@ -122,7 +126,7 @@ def _folder_command(transfer: FolderTransfer) -> Callable[..., None]:
 def _backup_command(transfer: BackupTransfer) -> Callable[..., None]:
     def command(
         ctx: typer.Context,
-        name: Annotated[str, typer.Argument(metavar="[NAME]", help="one backup; without it all")] = "",
+        name: Annotated[str, typer.Argument(metavar="NAME", help="one backup; without it all")] = "",
         source: Source = "",
         target: Target = "default",
         overwrite: Overwrite = False,

@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON")]
 Pretty = Annotated[bool, typer.Option("--pretty", help="a table with borders; with --json: indented")]
 Detail = Annotated[bool, typer.Option("--detail", help="what the sentinels tell as well")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="a backup's name or LATEST")]
-OptionalName = Annotated[str, typer.Argument(metavar="[NAME]", help="a backup's name or LATEST")]
+OptionalName = Annotated[str, typer.Argument(metavar="NAME", help="a backup's name or LATEST")]
 UserData = Annotated[str, typer.Option(help="the backup that has this user data (JSON)")]
 TargetStorage = Annotated[str, typer.Option(help="the storage to look at (default: all)")]
 
@@ -40,7 +40,10 @@ def add_push(app: typer.Typer, engine: StreamEngine) -> None:
         permanent: Annotated[bool, typer.Option("--permanent", "-p", help="never delete it by age or count")] = False,
         add_user_data: Annotated[str, typer.Option(help="JSON that is stored with the backup")] = "",
     ) -> None:
-        """Make a backup of what WALG_STREAM_CREATE_COMMAND prints."""
+        """Back up what WALG_STREAM_CREATE_COMMAND prints.
+
+        Example: wal-g backup-push --permanent
+        """
         work.push(ctx.obj, engine, work.marks_from(ctx.obj, permanent, add_user_data))
 
 
@@ -49,7 +52,10 @@ def add_fetch(app: typer.Typer, engine: StreamEngine) -> None:
 
     @app.command("backup-fetch")
     def backup_fetch(ctx: typer.Context, name: OptionalName = "", target_user_data: UserData = "") -> None:
-        """Restore a backup through WALG_STREAM_RESTORE_COMMAND."""
+        """Restore a backup through WALG_STREAM_RESTORE_COMMAND.
+
+        Example: wal-g backup-fetch LATEST
+        """
         work.fetch(ctx.obj, engine, name, target_user_data)
 
 
@@ -64,7 +70,10 @@ def add_list(app: typer.Typer, engine: StreamEngine) -> None:
         detail: Detail = False,
         target_storage: TargetStorage = "",
     ) -> None:
-        """List the backups, oldest first."""
+        """List the backups, oldest first.
+
+        Example: wal-g backup-list --detail --json
+        """
         text = work.listing(ctx.obj, engine, pretty=pretty, json=json, detail=detail, target=target_storage)
         if text:
             typer.echo(text, nl=False)
@@ -76,11 +85,16 @@ def add_mark(app: typer.Typer, engine: StreamEngine) -> None:
     @app.command("backup-mark")
     def backup_mark(
         ctx: typer.Context,
-        name: Annotated[str, typer.Argument(metavar="[NAME]", help="a backup's name")] = "",
+        name: Annotated[str, typer.Argument(metavar="NAME", help="a backup's name")] = "",
         backup: Annotated[str, typer.Option("--backup", "-b", help="the same, as an option")] = "",
         impermanent: Annotated[bool, typer.Option("--impermanent", "-i", help="take the mark away")] = False,
     ) -> None:
-        """Mark a backup, with what it builds on, as permanent: deletion by age or count leaves it alone."""
+        """Mark a backup as permanent, or take the mark away.
+
+        What it builds on is marked with it; deletion by age or count leaves marked backups alone.
+
+        Example: wal-g backup-mark stream_20261122T120000Z
+        """
         if bool(name) == bool(backup):
             raise UsageError("name one backup to mark")
         marking.mark(ctx.obj.write_storage(), name or backup, engine.form, permanent=not impermanent)
@@ -96,7 +110,10 @@ def add_copy(app: typer.Typer, engine: StreamEngine) -> None:
         target: Annotated[str, typer.Option("--to", "-t", help="configuration file of the storage to copy to")],
         backup_name: Annotated[str, typer.Option("--backup-name", "-b", help="a name or LATEST; default: all")] = "",
     ) -> None:
-        """Copy backups between storages, bytes unchanged. Can be repeated: what is there already is skipped."""
+        """Copy backups between storages, bytes unchanged. Can be repeated: what is there already is skipped.
+
+        Example: wal-g copy --from old.yaml --to new.yaml
+        """
         copying.copy_backups(
             ctx.obj, source, target, backup_name, depths_of=lambda storage: work.depths(storage, engine.form)
         )
@@ -125,7 +142,12 @@ def add_delete(app: typer.Typer, engine: StreamEngine, *, callback: Callable[...
         words: Annotated[list[str], typer.Argument(metavar="[FIND_FULL] NAME|TIME")],
         confirm: Confirm = False,
     ) -> None:
-        """Everything older than a backup, or than the first backup at or after a time (RFC 3339 with zone)."""
+        """Delete everything older than a backup or a time.
+
+        A time (RFC 3339 with zone) stands for the first backup at or after it.
+
+        Example: wal-g delete before FIND_FULL 2026-11-01T00:00:00Z --confirm
+        """
         modifier, text = deletion.before_arguments(words)
         work.delete_older(
             ctx.obj,
@@ -141,7 +163,10 @@ def add_delete(app: typer.Typer, engine: StreamEngine, *, callback: Callable[...
         after: Annotated[str, typer.Option("--after", "-a", help="keep what is not older than this name or time")] = "",
         confirm: Confirm = False,
     ) -> None:
-        """Keep the newest backups and delete everything older."""
+        """Keep the newest backups and delete everything older.
+
+        Example: wal-g delete retain FULL 7 --confirm
+        """
         modifier, count = deletion.retain_arguments(words)
 
         def choose(backups: list[deletion.Candidate]) -> deletion.Candidate | None:
@@ -157,7 +182,12 @@ def add_delete(app: typer.Typer, engine: StreamEngine, *, callback: Callable[...
         force: Annotated[str, typer.Argument(metavar="[FORCE]")] = "",
         confirm: Confirm = False,
     ) -> None:
-        """All backups and logs; permanent ones only with FORCE."""
+        """Delete all backups and logs.
+
+        Permanent ones are deleted only with FORCE; without it they stop the command.
+
+        Example: wal-g delete everything FORCE --confirm
+        """
         if force not in ("", "FORCE"):
             raise UsageError(f"unknown word '{force}': expected FORCE or nothing")
         work.delete_everything(ctx.obj, engine, force=bool(force), confirm=confirmed(ctx, confirm))
@@ -169,10 +199,20 @@ def add_delete(app: typer.Typer, engine: StreamEngine, *, callback: Callable[...
         target_user_data: UserData = "",
         confirm: Confirm = False,
     ) -> None:
-        """One backup with the increments on it; with FIND_FULL its whole chain."""
+        """Delete one backup with the increments on it.
+
+        With FIND_FULL its whole chain goes.
+
+        Example: wal-g delete target stream_20261122T120000Z --confirm
+        """
         work.delete_target(ctx.obj, engine, words or [], target_user_data, confirm=confirmed(ctx, confirm))
 
     @group.command("garbage")
     def garbage(ctx: typer.Context, confirm: Confirm = False) -> None:
-        """What failed backups left behind. Not while a backup runs: it looks the same."""
+        """Delete what failed backups left behind.
+
+        Not while a backup runs: it looks the same.
+
+        Example: wal-g delete garbage --confirm
+        """
         work.delete_garbage(ctx.obj, engine, confirm=confirmed(ctx, confirm))

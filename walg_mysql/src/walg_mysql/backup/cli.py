@@ -52,7 +52,12 @@ def _add_push(app: typer.Typer) -> None:
         add_user_data: AddUserData = "",
         count_journals: CountJournals = False,
     ) -> None:
-        """Make a full backup of what WALG_STREAM_CREATE_COMMAND prints."""
+        """Make a full backup.
+
+        It is what WALG_STREAM_CREATE_COMMAND prints.
+
+        Example: wal-g mysql backup-push --permanent
+        """
         from walg_mysql.backup.push import Options, push
 
         push(ctx.obj, Options(work.marks_from(ctx.obj, permanent, add_user_data), count_journals))
@@ -69,7 +74,12 @@ def _add_push(app: typer.Typer) -> None:
         delta_from_name: Annotated[str, typer.Option(help="the backup to build on")] = "",
         delta_from_user_data: Annotated[str, typer.Option(help="the backup to build on, by its user data")] = "",
     ) -> None:
-        """Make a full or (--full=false, WALG_DELTA_MAX_STEPS) incremental backup with xtrabackup or mariabackup."""
+        """Make a full or incremental backup with xtrabackup.
+
+        Or with mariabackup. Incremental with --full=false, or when WALG_DELTA_MAX_STEPS allows it.
+
+        Example: wal-g mysql xtrabackup-push --permanent
+        """
         from walg_mysql.backup.push import Options, push
 
         marks = work.marks_from(ctx.obj, permanent, add_user_data)
@@ -87,7 +97,12 @@ def _add_fetch(app: typer.Typer) -> None:
         ] = False,
         inplace: Annotated[bool, typer.Option("--inplace", help="with it: apply increments' pages directly")] = False,
     ) -> None:
-        """Restore a backup with everything it builds on, and prepare it."""
+        """Restore a backup and prepare it.
+
+        Everything that it builds on is restored before.
+
+        Example: wal-g mysql backup-fetch LATEST --use-xbtool-extract
+        """
         from walg_mysql.restore.fetch import Options, fetch_backup
 
         fetch_backup(ctx.obj, name, Options(use_xbtool_extract, inplace, target_user_data))
@@ -102,7 +117,12 @@ def _add_list(app: typer.Typer) -> None:
         detail: Detail = False,
         target_storage: TargetStorage = "",
     ) -> None:
-        """List the backups, oldest first; with --detail in the storage's order."""
+        """List the backups, oldest first.
+
+        With --detail in the storage's order.
+
+        Example: wal-g mysql backup-list --detail --json
+        """
         from walg_mysql import catalog
 
         if detail:
@@ -114,7 +134,10 @@ def _add_list(app: typer.Typer) -> None:
 
     @app.command("backup-show")
     def backup_show(ctx: typer.Context, name: Name) -> None:
-        """Print everything that is known about a backup, as JSON."""
+        """Print everything that is known about a backup, as JSON.
+
+        Example: wal-g mysql backup-show LATEST
+        """
         from walg_mysql import catalog
 
         typer.echo(catalog.show(ctx.obj, name), nl=False)
@@ -127,7 +150,10 @@ def _add_get_stream(app: typer.Typer) -> None:
         name: Annotated[str, typer.Argument(metavar="NAME", help="a backup's name or LATEST")],
         file: Annotated[str, typer.Argument(metavar="[FILE]", help="where to; default: standard output")] = "",
     ) -> None:
-        """Write the plain stream of a backup, joined and decoded."""
+        """Write the plain stream of a backup, joined and decoded.
+
+        Example: wal-g mysql get-stream LATEST > backup.xbstream
+        """
         from walg_mysql import catalog
 
         catalog.get_stream(ctx.obj, name, file, sys.stdout.buffer.write)
@@ -143,7 +169,12 @@ def _add_copy(app: typer.Typer) -> None:
         backup_name: Annotated[str, typer.Option("--backup-name", "-b", help="a name or LATEST; default: all")] = "",
         with_history: Annotated[bool, typer.Option("--with-history", "-w", help="the binlogs after it too")] = False,
     ) -> None:
-        """Copy backups, increments with what they build on, between storages. Can be repeated."""
+        """Copy backups between storages.
+
+        Increments come with what they build on. The command can be repeated.
+
+        Example: wal-g mysql copy --from old.yaml --to new.yaml
+        """
         from walg_mysql.copying import Options
         from walg_mysql.copying import copy as run
 
@@ -158,7 +189,12 @@ def _add_copy(app: typer.Typer) -> None:
         backup: Annotated[str, typer.Option("--backup", "-b", help="a name or LATEST")] = "",
         add_prefix: Annotated[str, typer.Option("--add-prefix", "-p", help="put before the copies' names")] = "",
     ) -> None:
-        """Copy one backup or all, without binlogs; with --add-prefix under another name."""
+        """Copy one backup or all, without binary logs.
+
+        With --add-prefix under another name.
+
+        Example: wal-g mysql backup-copy --from old.yaml --to new.yaml --backup LATEST
+        """
         from walg_mysql.copying import Options
         from walg_mysql.copying import copy as run
 

@@ -25,7 +25,9 @@ def _add_push(app: typer.Typer) -> None:
         ctx: typer.Context,
         until: Annotated[str, typer.Option(help="stop before this binlog, as mysql-bin.000009")] = "",
     ) -> None:
-        """Archive the server's complete binary logs that are not archived yet.
+        """Archive the server's complete binary logs.
+
+        Those that are archived already are left out.
 
         Example: wal-g mysql binlog-push
         """
@@ -39,7 +41,9 @@ def _add_fetch(app: typer.Typer) -> None:
     def binlog_fetch(
         ctx: typer.Context, since: Since = "LATEST", until: Until = "", until_binlog_last_modified_time: Uploaded = ""
     ) -> None:
-        """Download the binary logs from a backup on into WALG_MYSQL_BINLOG_DST, with their order in binlogs_order.
+        """Download the binary logs from a backup on.
+
+        They go into WALG_MYSQL_BINLOG_DST, their order into binlogs_order there.
 
         Example: wal-g mysql binlog-fetch --since LATEST --until 2024-01-02T15:04:05Z
         """
@@ -52,7 +56,9 @@ def _add_fetch(app: typer.Typer) -> None:
     def binlog_replay(
         ctx: typer.Context, since: Since = "LATEST", until: Until = "", until_binlog_last_modified_time: Uploaded = ""
     ) -> None:
-        """Run WALG_MYSQL_BINLOG_REPLAY_COMMAND for the binary logs from a backup on, in order.
+        """Replay the binary logs from a backup on, in order.
+
+        WALG_MYSQL_BINLOG_REPLAY_COMMAND is run for each.
 
         Example: wal-g mysql binlog-replay --since LATEST --until 2024-01-02T15:04:05Z
         """
@@ -67,7 +73,9 @@ def _add_server(app: typer.Typer) -> None:
     def binlog_server(
         ctx: typer.Context, since: Since = "LATEST", until: Until = "", until_binlog_last_modified_time: Uploaded = ""
     ) -> None:
-        """Serve the binary logs from a backup on to a replica, until it has everything up to a time.
+        """Serve the binary logs from a backup on to a replica.
+
+        It ends when the replica has everything up to a time.
 
         Example: wal-g mysql binlog-server --since LATEST --until 2024-01-02T15:04:05Z
         """
@@ -88,7 +96,7 @@ def _add_list(app: typer.Typer) -> None:
         pretty: Pretty = False,
         json: Json = False,
     ) -> None:
-        """List the archived binary logs in the order of their replay.
+        """List the archived binary logs in order of replay.
 
         Example: wal-g mysql binlog-list --since LATEST
         """
@@ -109,7 +117,9 @@ def _add_list(app: typer.Typer) -> None:
             str, typer.Option("--gtid", "-g", help="a GTID set; default: what the server has executed")
         ] = "",
     ) -> None:
-        """Print the newest archived binary log that begins within a GTID set.
+        """Find the binary log that begins within a GTID set.
+
+        The newest archived one is printed.
 
         Example: wal-g mysql binlog-find --gtid 0-1-1234
         """
@@ -131,7 +141,7 @@ def _add_restore(app: typer.Typer) -> None:
     @app.command("restore")
     def restore(
         ctx: typer.Context,
-        name: Annotated[str, typer.Argument(metavar="[NAME]", help="the backup; default: the right one")] = "",
+        name: Annotated[str, typer.Argument(metavar="NAME", help="the backup; default: the right one")] = "",
         target_time: Annotated[str, typer.Option(help="restore what was committed before this time, RFC 3339")] = "",
         target_gtid: Annotated[str, typer.Option(help="restore up to and with this transaction")] = "",
         dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the plan")] = False,
@@ -140,7 +150,9 @@ def _add_restore(app: typer.Typer) -> None:
         ] = False,
         inplace: Annotated[bool, typer.Option("--inplace", help="with it: apply increments' pages directly")] = False,
     ) -> None:
-        """Fetch and prepare the right backup, start the server, and replay binary logs up to a time or a transaction.
+        """Recover to a time or a transaction.
+
+        The right backup is fetched and prepared, the server started, binary logs are replayed.
 
         Example: wal-g mysql restore --target-time 2024-01-02T15:04:05Z --dry-run
         """

@@ -7,10 +7,17 @@ from walg_core.context import Context
 
 from walg_pg.backup.options import PushOptions, composer_of, settle, user_data_of
 
+PUSH = """Back up the cluster.
+
+Its files on this host, or without DB_DIRECTORY through the server from anywhere.
+
+Example: wal-g backup-push /var/lib/postgresql/18/main
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add this package's commands to the engine's application."""
-    app.command("backup-push")(backup_push)
+    app.command("backup-push", help=PUSH)(backup_push)
 
 
 def backup_push(
@@ -43,7 +50,7 @@ def backup_push(
     ] = False,
     target_storage: Annotated[str, typer.Option(help="Write to this storage (`default`: the primary).")] = "",
 ) -> int:
-    """Back up the cluster: its files on this host, or without DB_DIRECTORY through the server from anywhere."""
+    """Back up the cluster, as `PUSH` says."""
     context: Context = ctx.obj
     config = context.config
     options = PushOptions(

@@ -49,7 +49,10 @@ def backup_list(
     detail: Detail = False,
     target_storage: TargetStorage = "",
 ) -> None:
-    """List the base backups, oldest first."""
+    """List the base backups, oldest first.
+
+    Example: wal-g backup-list --detail --json
+    """
     from walg_pg.catalog.backups import BASEBACKUPS
 
     show_list(ctx.obj, BASEBACKUPS, pretty=pretty, json=json, detail=detail, target=target_storage)
@@ -60,7 +63,12 @@ def backup_mark(
     name: Annotated[str, typer.Argument(help="a backup's name or LATEST")],
     impermanent: Annotated[bool, typer.Option("-i", "--impermanent", help="take the mark away")] = False,
 ) -> None:
-    """Mark a backup (with the backups it builds on) as permanent: no deletion takes it."""
+    """Mark a backup as permanent, or take the mark away.
+
+    The backups that it builds on are marked with it; no deletion takes them.
+
+    Example: wal-g backup-mark base_000000010000000000000002
+    """
     from walg_pg.catalog.mark import mark
 
     context: Context = ctx.obj
@@ -70,11 +78,16 @@ def backup_mark(
 
 def backup_verify(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="a backup's name or LATEST; without: all")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a backup's name or LATEST; without: all")] = "",
     read_data: Annotated[str, typer.Option(help="read the stored data too: all, or a share like 5%")] = "",
     json: Json = False,
 ) -> None:
-    """Check that backups can be restored: structure, chains, parts, WAL, and as far as asked for every page."""
+    """Check that backups can be restored.
+
+    Their structure, chains, parts and WAL, and as far as asked for every page.
+
+    Example: wal-g backup-verify LATEST --read-data 5%
+    """
     from walg_core.backups.gojson import dumps
 
     from walg_pg.catalog.verify import verify
@@ -94,14 +107,22 @@ def copy_backups(
         bool, typer.Option("--with-history", "-w", help="all WAL from the backup on, not only what it needs")
     ] = False,
 ) -> None:
-    """Copy backups, the backups they build on and their WAL to another storage, byte for byte."""
+    """Copy backups to another storage, byte for byte.
+
+    The backups that they build on and their WAL go with them.
+
+    Example: wal-g copy --from old.yaml --to new.yaml --with-history
+    """
     from walg_pg.catalog.copy import copy
 
     copy(ctx.obj, source, target, backup_name, history=with_history)
 
 
 def catchup_list(ctx: typer.Context, pretty: Pretty = False, json: Json = False, detail: Detail = False) -> None:
-    """List the catchup backups, oldest first."""
+    """List the catchup backups, oldest first.
+
+    Example: wal-g catchup-list --pretty
+    """
     from walg_pg.catalog.backups import CATCHUP
 
     show_list(ctx.obj, CATCHUP, pretty=pretty, json=json, detail=detail, target="default")

@@ -54,7 +54,12 @@ def _modified(words: list[str], what: str) -> tuple[str, str]:
 
 @delete.command("before")
 def before(ctx: typer.Context, words: Words, confirm: Confirm = False, use_sentinel_time: SentinelTime = False) -> None:
-    """Delete everything before a backup: its name, or the first made at or after a time."""
+    """Delete everything before a backup or a time.
+
+    A time stands for the first backup made at or after it.
+
+    Example: wal-g delete before FIND_FULL 2026-11-01T00:00:00Z --confirm
+    """
     modifier, text = _modified(words, "a backup's name or a time")
     _deleter(ctx, confirm, use_sentinel_time).before(modifier, text)
 
@@ -72,7 +77,12 @@ def retain(
     confirm: Confirm = False,
     use_sentinel_time: SentinelTime = False,
 ) -> None:
-    """Keep the newest backups, or what a policy of days, weeks, months and years keeps; delete what is older."""
+    """Keep the newest backups, or what a policy keeps.
+
+    A policy counts days, weeks, months and years; what is older is deleted.
+
+    Example: wal-g delete retain --keep-within 14d --weekly 5 --monthly 12 --confirm
+    """
     from walg_pg.catalog.targets import Policy, duration_ns
 
     within = duration_ns(keep_within) if keep_within else 0
@@ -96,7 +106,12 @@ def everything(
     confirm: Confirm = False,
     use_sentinel_time: SentinelTime = False,
 ) -> None:
-    """Delete all backups and all WAL; permanent ones only with FORCE."""
+    """Delete all backups and all WAL.
+
+    Permanent ones are deleted only with FORCE; without it they stop the command.
+
+    Example: wal-g delete everything FORCE --confirm
+    """
     if words and words != ["FORCE"]:
         raise UsageError(f"`delete everything` takes FORCE or nothing, not {' '.join(words)}")
     _deleter(ctx, confirm, use_sentinel_time).everything(force=bool(words))
@@ -111,7 +126,12 @@ def target(
     confirm: Confirm = False,
     use_sentinel_time: SentinelTime = False,
 ) -> None:
-    """Delete one backup and the deltas that need it, with FIND_FULL its whole family; WAL stays."""
+    """Delete one backup and the deltas that need it.
+
+    With FIND_FULL its whole family. WAL stays.
+
+    Example: wal-g delete target FIND_FULL base_000000010000000000000002 --confirm
+    """
     from json import loads
 
     given = list(words or [])
@@ -136,7 +156,12 @@ def garbage(
     confirm: Confirm = False,
     use_sentinel_time: SentinelTime = False,
 ) -> None:
-    """Delete what no backup needs: WAL and leftovers before the oldest backup that is not permanent."""
+    """Delete what no backup needs.
+
+    That is WAL, and leftovers before the oldest backup that is not permanent.
+
+    Example: wal-g delete garbage ARCHIVES --confirm
+    """
     if words and len(words) > 1:
         raise UsageError("`delete garbage` takes ARCHIVES, BACKUPS or nothing")
     worker = _deleter(ctx, confirm, use_sentinel_time)

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
             "basebackups_005/",
             "base_",
             "_backup_stop_sentinel.json",
-            "Move all backups, or one: data first, its sentinel last.",
+            "Move all backups, or one, its sentinel last.",
         ),
     )
     app.add_typer(build(transfers), name="st")

@@ -19,7 +19,12 @@ def catchup_send(
     pgdata: Annotated[str, typer.Argument(metavar="PGDATA", help="the primary's data directory")],
     address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="where catchup-receive waits")],
 ) -> None:
-    """Send a stopped replica what it lacks, over the network and without a storage."""
+    """Send a stopped replica what it lacks.
+
+    It goes over the network, without a storage.
+
+    Example: wal-g catchup-send /var/lib/postgresql/18/main replica:7777
+    """
     from walg_pg.catchup.send import Sender
 
     context: Context = ctx.obj
@@ -33,7 +38,12 @@ def catchup_receive(
         str, typer.Argument(metavar="PORT", help="where to listen: a port, or address:port for one of the host's")
     ],
 ) -> None:
-    """Wait for catchup-send on the primary and bring a stopped replica forward."""
+    """Bring a stopped replica forward with catchup-send.
+
+    It waits until that command on the primary calls.
+
+    Example: wal-g catchup-receive /var/lib/postgresql/18/main 7777
+    """
     from walg_pg.catchup.receive import Receiver
 
     context: Context = ctx.obj

@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-HELP = """Answer wal-push and wal-fetch over a UNIX socket, without a new process for each.
+HELP = """Answer wal-push and wal-fetch over a UNIX socket.
+
+It saves a new process for each segment.
 
 Ask it with walg-daemon-client. SIGTERM ends it gracefully, SIGHUP makes it open storages and keys anew, SIGUSR1
 reopens the log.

@@ -36,7 +36,7 @@ PREFETCH = """Fetch the segments after WAL_NAME for later wal-fetch calls, which
 
 Example: wal-g wal-prefetch 000000010000000000000003 pg_wal/RECOVERYXLOG
 """
-SHOW = """Show the archive's timelines, their gaps and their backups.
+SHOW = """Show timelines, their gaps and their backups.
 
 Example: wal-g wal-show --detailed-json
 """
@@ -47,13 +47,17 @@ cluster's timeline). Asks the server where it is, unless --timeline and --lsn sa
 
 Example: wal-g wal-verify integrity timeline --json
 """
-RECEIVE = """Archive WAL straight from the server's replication stream, through the slot WALG_SLOTNAME.
+RECEIVE = """Archive WAL from the server's replication stream.
+
+It comes through the slot WALG_SLOTNAME.
 
 Runs until it is stopped; a lost connection is opened again.
 
 Example: WALG_SLOTNAME=archive wal-g wal-receive
 """
-RESTORE = """Fetch the WAL that pg_rewind needs into SOURCE_PGDATA, which parted from TARGET_PGDATA.
+RESTORE = """Fetch the WAL that pg_rewind needs.
+
+It goes into SOURCE_PGDATA, which parted from TARGET_PGDATA.
 
 Example: wal-g wal-restore /var/lib/postgresql/old-primary /var/lib/postgresql/new-primary
 """

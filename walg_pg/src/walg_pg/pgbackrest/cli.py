@@ -9,7 +9,7 @@ LIST = """List the backups of a pgBackRest repository.
 
 Example: wal-g pgbackrest backup-list --detail
 """
-BACKUP = """Restore a full backup of a pgBackRest repository into an empty directory.
+BACKUP = """Restore a full backup of a pgBackRest repository.
 
 Example: wal-g pgbackrest backup-fetch /var/lib/postgresql/18/restored LATEST
 """
@@ -17,7 +17,7 @@ WAL = """Fetch one WAL file of a pgBackRest repository.
 
 Example: wal-g pgbackrest wal-fetch 000000010000000000000003 pg_wal/RECOVERYXLOG
 """
-SHOW = """Show the timelines of a pgBackRest repository and their gaps.
+SHOW = """Show the timelines of a pgBackRest repository.
 
 Example: wal-g pgbackrest wal-show
 """

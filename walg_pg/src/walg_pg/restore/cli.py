@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def backup_fetch(
     ctx: typer.Context,
     destination: Annotated[str, typer.Argument(metavar="DIRECTORY", help="where to restore; missing or empty")],
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="a backup's name or LATEST")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a backup's name or LATEST")] = "",
     mask: Annotated[str, typer.Option(help="restore only files that match this shell pattern")] = "",
     restore_spec: Annotated[str, typer.Option(help="JSON file that says where tablespaces go")] = "",
     reverse_unpack: Annotated[bool, typer.Option("--reverse-unpack", help="accepted; the result is the same")] = False,
@@ -44,6 +44,8 @@ def backup_fetch(
     """Restore a base backup into a directory.
 
     With a --target option the newest backup that reaches it is taken, and the recovery settings are written.
+
+    Example: wal-g backup-fetch /restored LATEST --target-time '2026-11-22 12:00:00'
     """
     from walg_pg.restore.command import Options, fetch, prepare
     from walg_pg.restore.recovery import Target
@@ -75,7 +77,7 @@ def backup_fetch(
 
 def restore_test(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="a backup's name or LATEST")] = "LATEST",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a backup's name or LATEST")] = "LATEST",
     directory: Annotated[str, typer.Option(help="where to make the scratch directory")] = "",
     sql: Annotated[list[str] | None, typer.Option("--sql", help="a query that must return nothing false")] = None,
     database: Annotated[str, typer.Option(help="the database that the queries are asked in")] = "postgres",
@@ -87,7 +89,12 @@ def restore_test(
     keep: Annotated[bool, typer.Option("--keep", help="leave the restored cluster behind")] = False,
     json: Annotated[bool, typer.Option("--json", help="the report as JSON")] = False,
 ) -> None:
-    """Restore a backup into a scratch directory, start a private server on it, recover, and check what is there."""
+    """Restore a backup, start a server on it, and check it.
+
+    All in a scratch directory and behind a private socket.
+
+    Example: wal-g restore-test --database shop --sql 'select count(*) > 0 from orders'
+    """
     from walg_core.backups.gojson import dumps
     from walg_core.errors import UsageError
 
@@ -111,7 +118,12 @@ def catchup_push(
     pgdata: Annotated[str, typer.Argument(metavar="PGDATA", help="the primary's data directory")],
     from_lsn: Annotated[str, typer.Option(help="where the replica stands: X/Y, or a number")] = "0",
 ) -> None:
-    """Store what a replica that fell behind needs to catch up: the pages changed since a position."""
+    """Store what a replica that fell behind needs.
+
+    These are the pages changed since a position.
+
+    Example: wal-g catchup-push /var/lib/postgresql/18/main --from-lsn 0/3000000
+    """
     from walg_pg.backup.catchup import CatchupPush, position
     from walg_pg.backup.options import user_data_of
 
@@ -125,7 +137,10 @@ def catchup_fetch(
     name: Annotated[str, typer.Argument(help="a catchup backup's name or LATEST")],
     use_new_unwrap: Annotated[bool, typer.Option("--use-new-unwrap", help="accepted; the result is the same")] = False,
 ) -> None:
-    """Bring a replica forward with a catchup backup."""
+    """Bring a replica forward with a catchup backup.
+
+    Example: wal-g catchup-fetch /var/lib/postgresql/18/main LATEST
+    """
     del use_new_unwrap  # one way of unpacking does what both of the original's do
     from walg_pg.restore.catchup import catchup_fetch as fetch
 

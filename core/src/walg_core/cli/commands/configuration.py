@@ -63,7 +63,9 @@ def _origin(session: Session, name: str) -> str:
 
 @app.command()
 def check(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """Check every setting; all mistakes at once, each with where it comes from. Exits with 1 when there is one.
+    """Check every setting.
+
+    All mistakes are shown at once, each with where it comes from. Exits with 1 when there is one.
 
     \b
     Examples:
@@ -92,7 +94,9 @@ def check(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", he
 
 @app.command()
 def schema(ctx: typer.Context) -> None:
-    """Print the JSON schema of the configuration file, for editors and validators.
+    """Print the JSON schema of the configuration file.
+
+    Editors and validators read it.
 
     \b
     Example:

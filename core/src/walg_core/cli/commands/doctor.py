@@ -18,7 +18,9 @@ _MARKS = {"ok": "OK", "warning": "WARNING", "failed": "FAILED"}
 
 
 def doctor(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """Check plugins, settings, storage, compression and encryption, and ask every plugin for its own checks.
+    """Check plugins, settings, storage and encryption.
+
+    Every plugin is asked for its own checks, too.
 
     Exits with 1 when a check failed.
 
