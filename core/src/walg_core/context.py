@@ -113,6 +113,11 @@ class Context:
             for name in declaration.selected_by:
                 if config.is_set(name):
                     asked.setdefault(declaration.name, name)
+                elif config.is_blank(name):
+                    raise ConfigError(
+                        f"{name} is empty in {config.file_name}; nothing is ever stored unencrypted instead",
+                        hint=f"give {name} a value, or remove it from the file",
+                    )
         if len(asked) > 1:
             raise ConfigError(
                 f"two ciphers are configured at once: {' and '.join(asked.values())}; nothing says which one to use",

@@ -83,3 +83,13 @@ def test_never_silently_unencrypted(mirror, name: str, words: str) -> None:
     assert done.returncode == 1
     assert words in done.stderr
     assert not any(path.is_file() for path in (mirror.root / "archive").rglob("*"))
+
+
+def test_an_empty_key_in_the_file_is_no_wish_for_plain_objects(mirror) -> None:
+    (mirror.root / "file").write_text("data")
+    config = mirror.root / "walg.yaml"
+    for text, status in (("WALG_MIRROR_KEY: ''\n", 1), ("WALG_MIRROR_KEY:\n", 0), ("WALG_MIRROR_KEY: k\n", 0)):
+        config.write_text(text)
+        done = mirror.run("--config", str(config), "st", "put", "-f", str(mirror.root / "file"), "object")
+        assert done.returncode == status, (text, done.stderr)
+        assert ("WALG_MIRROR_KEY is empty" in done.stderr) == bool(status)

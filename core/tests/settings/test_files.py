@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from walg_core.errors import ConfigError
 from walg_core.settings.dotenv import parse_dotenv
 from walg_core.settings.files import find_file, line_of, read_file
+from walg_core.settings.parse import as_text
 
 SAME = {
     "c.json": '{"walg_file_prefix": "/a", "WALG_UPLOAD_CONCURRENCY": 3, '
@@ -34,7 +35,7 @@ def test_every_form_says_the_same(tmp_path: Path, name: str) -> None:
     ("text", "expected"),
     [
         ('{"A": "1"}', {"A": "1"}),
-        ("# note\nA: 1\nB: x=y\n", {"A": "1", "B": "x=y"}),
+        ("# note\nA: 1\nB: x=y\n", {"A": 1, "B": "x=y"}),
         ("export A=1\nB='x y'\n", {"A": "1", "B": "x y"}),
         ('A = "1"\nB = "x"\n', {"A": "1", "B": "x"}),
         ("", {}),
@@ -47,13 +48,46 @@ def test_a_file_without_a_known_extension_is_recognised(tmp_path: Path, name: st
     assert read_file(str(path), {}) == expected
 
 
-def test_yaml_values_are_the_text_that_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("off", "off"), ("yes", "yes"), ("0123", "83"), ("0x10", "16"), ("0o17", "15"), ("0b11", "3"),
+        ("1_000", "1000"),
+        ("+5", "5"),
+        ("-0", "0"), ("1e9", "1000000000"), ("1e-7", "0.0000001"), ("1.10", "1.1"), ("1.0", "1"), (".5", "0.5"),
+        (".inf", "+Inf"), ("-.Inf", "-Inf"), (".nan", "NaN"), ("TRUE", "true"), ("12:30", "12:30"), ("'0123'", "0123"),
+        ('"1.0"', "1.0"), ("!!str 1.0", "1.0"), ("100000000000000000000", "100000000000000000000"), ("a#b", "a#b"),
+        ("2024-01-02", "2024-01-02 00:00:00 +0000 UTC"), ("2024-01-02T03:04:05.5Z", "2024-01-02 03:04:05.5 +0000 UTC"),
+        ("2024-01-02 03:04:05+02:00", "2024-01-02 03:04:05 +0200 +0200"), ("2024-13-02", "2024-13-02"), ("1,5", "1,5"),
+    ],
+)  # fmt: skip
+def test_yaml_values_are_what_go_reads(tmp_path: Path, written: str, text: str) -> None:
+    """Compared with the original, whose text goes into the storage's prefix."""
     path = tmp_path / "c.yaml"
-    path.write_text("A: off\nB: 0123\nC: 1e9\nD: 12:30\nE: ~\nF: '~'\nG: 1.10\nH: yes\nI: [1, two]\nJ: {n: 1}\n")
+    path.write_text(f"A: {written}\n")
+    assert as_text(read_file(str(path), {})["A"]) == text
+
+
+def test_yaml_lists_maps_and_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("E: ~\nF: '~'\nI: [1, two, yes]\nJ: {n: 010, Sub: {b: true}}\nK:\n")
     assert read_file(str(path), {}) == {
-        "A": "off", "B": "0123", "C": "1e9", "D": "12:30", "E": None, "F": "~", "G": "1.10", "H": "yes",
-        "I": [1, "two"], "J": {"n": 1},
+        "E": None, "F": "~", "I": [1, "two", "yes"], "J": {"n": 8, "Sub": {"b": True}}, "K": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("true", "true"), ("1e3", "1000"), ("1.50", "1.5"), ("1e100", "1" + "0" * 100), ("0x10", "16"), ("inf", "+Inf"),
+        ("2024-01-02", "2024-01-02"), ("07:32:00", "07:32:00"),
+        ("2024-01-02T03:04:05Z", "2024-01-02 03:04:05 +0000 UTC"),
+    ],
+)  # fmt: skip
+def test_toml_values_are_what_go_reads(tmp_path: Path, written: str, text: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f"A = {written}\n")
+    assert as_text(read_file(str(path), {})["A"]) == text
 
 
 @pytest.mark.parametrize(
@@ -106,7 +140,9 @@ def test_the_search_takes_home_and_the_original_order(tmp_path: Path) -> None:
         ("A=\\$5", {"A": "$5"}),
         ("A=", {"A": ""}),
         ("A: yaml-like", {"A": "yaml-like"}),
-        ("A=x#y", {"A": "x#y"}),
+        ("A=x#y", {"A": "x"}),
+        ("A='x#y'", {"A": "x#y"}),
+        ("A=#x\nB=1", {"A": "", "B": "1"}),
         ("# only\n\n", {}),
         ("A=a=b", {"A": "a=b"}),
     ],

@@ -100,6 +100,10 @@ class Config:
             return value, f"file {self.file_name}: {name}"
         return None
 
+    def is_blank(self, name: str) -> bool:
+        """Whether the configuration file names it with an empty text, and nothing else gives a value."""
+        return not self.is_set(name) and any(self.file.get(each) == "" for each in self.setting(name).names)
+
     def origin(self, name: str) -> str:
         """Where the value comes from: a flag, a variable, a file, `default`, or `unset`."""
         located = self._locate(name)

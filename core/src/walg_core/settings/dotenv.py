@@ -14,7 +14,8 @@ def parse_dotenv(text: str, file_name: str, environment: "Mapping[str, str]") ->
     """Names (as written) to values. `$NAME` and `${NAME}` stand for an earlier line's value or a variable.
 
     A value in single quotes is literal; in double quotes escapes and `$` work and it may span lines; a bare one
-    ends at ` #` or the line's end. Raises ConfigError with the line's number.
+    ends at `#` or the line's end, as in the original: a password with `#` needs quotes. Raises ConfigError with
+    the line's number.
     """
     values: dict[str, str] = {}
     at = 0
@@ -67,9 +68,7 @@ def _value(text: str, at: int, known: "Mapping[str, str]", where: str) -> tuple[
 def _bare(text: str, at: int, known: "Mapping[str, str]") -> tuple[str, int]:
     line_end = text.find("\n", at)
     line_end = len(text) if line_end < 0 else line_end
-    value = text[at:line_end]
-    for mark in (" #", "\t#"):
-        value = value.split(mark, 1)[0]
+    value = text[at:line_end].split("#", 1)[0]
     return _expand(value.strip(), known, escapes=False), line_end + 1
 
 

@@ -108,7 +108,9 @@ def _parse(form: str, text: str, path: str, environment: "Mapping[str, str]") ->
         elif form == "toml":
             import tomllib
 
-            value = tomllib.loads(text)
+            from walg_core.settings.go_values import plain
+
+            value = plain(tomllib.loads(text))
         else:
             from walg_core.settings.yaml_form import parse_yaml
 

@@ -127,12 +127,30 @@ def parse_value(name: str, kind: str, choices: tuple[str, ...], raw: "Any", *, o
     return value
 
 
+def _decimal(number: float) -> str:
+    """Without an exponent, whatever its size."""
+    if number != number:
+        return "NaN"
+    if number in (float("inf"), float("-inf")):
+        return "+Inf" if number > 0 else "-Inf"
+    digits, _, exponent = repr(number).partition("e")
+    if exponent:
+        from decimal import Decimal
+
+        digits = format(Decimal(f"{digits}e{exponent}"), "f")
+    return digits.removesuffix(".0")
+
+
 def as_text(raw: "Any") -> str:
-    """A typed value of a config file (true, 10, a list) as the text that the environment would carry."""
+    """A typed value of a config file (true, 10, a list) as the text that the environment would carry: Go's form."""
+    if isinstance(raw, str):
+        return raw
     if isinstance(raw, bool):
         return "true" if raw else "false"
-    if isinstance(raw, (int, float)):
+    if isinstance(raw, int):
         return str(raw)
+    if isinstance(raw, float):
+        return _decimal(raw)
     import json
 
     return json.dumps(raw)

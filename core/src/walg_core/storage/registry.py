@@ -4,6 +4,7 @@ from walg_core import hooks
 from walg_core.declarations import load
 from walg_core.errors import ConfigError
 from walg_core.plugins import KNOWN_STORAGES, missing_storage
+from walg_core.settings.parse import as_text
 from walg_core.storage.declared import SETTINGS
 from walg_core.storage.layers.observed import ObservedStorage
 
@@ -142,7 +143,7 @@ def _own_value(config: "Config", names: "tuple[str, ...]") -> str:
     for name in names:
         found = config._look_up(name)
         if found:
-            return str(found[0]).rstrip("\r\n")
+            return as_text(found[0]).rstrip("\r\n")
     return ""
 
 
