@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ class Story:
         print(f"{self.number}. {text}", flush=True)
 
     def wal_g(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
-        print(f"   $ wal-g {' '.join(arguments)}", flush=True)
+        print(f"   $ wal-g {shlex.join(arguments)}", flush=True)
         done = subprocess.run(
             [sys.executable, "-m", "walg_core", "pg", *arguments],
             env={**self.environment, **(environment or {})},
@@ -137,24 +138,17 @@ def wait_until_archived(source: Cluster, segment: str) -> None:
 
 
 def recover(story: Story, home: Path, expected: str, moment: str, settings: dict[str, str]) -> None:
-    """Fetch, recover to the moment, compare."""
-    story.step("Three in the morning: fetch the backup into a new directory")
+    """Look at the plan, fetch, recover to the moment, compare."""
     restored = home / "restored"
-    story.wal_g("backup-fetch", str(restored), "LATEST")
+    wanted = ("backup-fetch", str(restored), "--target-time", moment, "--target-action", "promote")
+    story.step("Three in the morning: which backup leads back to just before the accident?")
+    story.wal_g(*wanted, "--dry-run")
 
-    story.step(f"Recover to {moment}, just before the accident")
-    wal_g = f"{sys.executable} -m walg_core pg"
-    target = Cluster(
-        restored,
-        settings={
-            "restore_command": f'{wal_g} wal-fetch "%f" "%p"',
-            "recovery_target_time": moment,
-            "recovery_target_action": "promote",
-            "archive_mode": "off",
-        },
-        environment={**settings, "PGDATA": str(restored)},
-    )
-    (restored / "recovery.signal").touch()
+    story.step("Fetch it into a new directory, with the settings that recover to that moment")
+    story.wal_g(*wanted)
+
+    story.step(f"Start the server: it recovers to {moment}")
+    target = Cluster(restored, settings={"archive_mode": "off"}, environment={**settings, "PGDATA": str(restored)})
     with target:
         target.start(wait_for="promoted")
         found = target.query(SUM)
