@@ -79,7 +79,8 @@ def as_text(values: dict[str, Any]) -> str:
     """The report for people."""
     lines = [f"Restore of {values['backup']} (storage {values['storage']}) into {values['destination']}"]
     lines += [
-        f"  {each['kind']:5} {each['name']}: {each['parts']} part{'s' * (each['parts'] != 1)}, {human(each['stored_bytes'])}"
+        f"  {each['kind']:5} {each['name']}: {each['parts']} part{'s' * (each['parts'] != 1)}, "
+        f"{human(each['stored_bytes'])}"
         for each in values["chain"]
     ]
     lines.append(f"  to download: {human(values['download_bytes'])}")
