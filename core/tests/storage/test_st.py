@@ -105,6 +105,9 @@ def test_ls_is_the_originals_table(wal_g: Run, tmp_path: Path) -> None:
         "obj  6    2026-01-02 03:04:05.123456 +0000 UTC sent.json  \n"
         "obj  5    2026-01-02 03:04:05.123456 +0000 UTC /b1/part   \n"
     )
+    assert wal_g("ls", ".").stdout == wal_g("ls").stdout
+    assert wal_g("ls", "./base//").stdout == wal_g("ls", "base").stdout
+    assert wal_g("ls", "../base").returncode == 1
     assert wal_g("ls", "-g", "ba*").stdout.startswith("base:\ntype size")
     assert wal_g("ls", "missing").stdout == "type size last modified name\n"
     assert not (tmp_path / "first" / "missing").exists()

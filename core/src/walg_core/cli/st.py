@@ -76,13 +76,14 @@ def _globbing(ctx: typer.Context, glob: bool) -> bool:
 
 
 def _folder(path: str) -> str:
-    """What people type for a folder, as a prefix: slashes at the ends do not matter, doubled ones neither."""
-    parts = [part for part in path.split("/") if part]
-    return "/".join(parts) + "/" if parts else ""
+    """The prefix that a path means, "" for the root."""
+    name = _object(path)
+    return name + "/" if name else ""
 
 
 def _object(path: str) -> str:
-    return "/".join(part for part in path.split("/") if part)
+    """The path without what changes nothing: `.` and doubled slashes. `..` stays, and is refused later."""
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def ls(
