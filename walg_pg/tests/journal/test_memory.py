@@ -138,7 +138,7 @@ def test_a_retry_packs_anew(tmp_path: Path) -> None:
     path.write_bytes(segment_bytes(1))
     context = make_context({"WALG_FILE_PREFIX": str(tmp_path)})
     source, gate = FileReader(str(path)), Gate(24 << 20)
-    body = Packed(context, source, gate)
+    body = Packed(context, source, gate, SIZE)
     tries: list[int] = []
 
     class Failing:

@@ -98,14 +98,15 @@ class _Unclosed:
 class Packed:
     """`source` compressed and encrypted as configured. It can be rewound to its start: then it is packed anew.
 
-    With `gate` it waits there before its first byte, and keeps what it has given out accounted for until `close`.
-    Closing it does not close `source`.
+    Before its first byte it waits at `gate` for `room` bytes (what its taker may hold); when it turns out smaller, the
+    surplus is given back, the rest on `close`. Closing it does not close `source`.
     """
 
-    def __init__(self, context: "Context", source: FileReader, gate: Gate | None = None) -> None:
+    def __init__(self, context: "Context", source: FileReader, gate: Gate, room: int) -> None:
         self._context = context
         self._source = source
         self._gate = gate
+        self._room = room
         self._held = 0
         self._entered = False
         self._at = 0
@@ -116,12 +117,12 @@ class Packed:
         return self._context.encode(_Unclosed(self._source))
 
     def read(self, size: int = -1, /) -> bytes:
-        if self._gate and not self._entered:
+        if not self._entered:
             self._entered = True
-            self._held = self._gate.enter(self._source.size)
+            self._held = self._gate.enter(self._room)
         piece = self._stream.read(size)
         self._at += len(piece)
-        if not piece and self._gate and size:
+        if not piece and size:
             # Now it is known how much there is to hold: the rest is for others.
             surplus = self._held - min(self._held, self._at)
             self._held -= surplus
@@ -142,6 +143,5 @@ class Packed:
 
     def close(self) -> None:
         self._stream.close()
-        if self._gate:
-            held, self._held = self._held, 0
-            self._gate.leave(held)
+        held, self._held = self._held, 0
+        self._gate.leave(held)

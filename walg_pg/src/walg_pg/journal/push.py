@@ -3,6 +3,7 @@
 import os
 
 from walg_core.errors import ObjectExists, ObjectNotFound, WalgError
+from walg_core.io import atomic
 from walg_core.observe import log
 from walg_core.pipeline import transfer
 from walg_core.pipeline.reader import CHUNK, read_exactly
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from walg_core.storage.api import Storage
 
     from walg_pg.journal.recorder import Recorder
+
+
+AHEAD = 4 << 20
+"""Bytes that one upload holds while it streams: the pieces that are packed ahead."""
 
 
 class AlreadyArchived(WalgError):
@@ -41,6 +46,7 @@ class Pusher:
         data = context.config.get("PGDATA")
         control = place.read_control(data) if data and self.check_header else None
         self.system = control[0] if control else None
+        self.renames = bool(context.config.get("PG_READY_RENAME"))
         memory.limit = context.config.get("WALG_WAL_PUSH_MEMORY")
         self.recorder = self._recorder() if context.config.get("WALG_USE_WAL_DELTA") else None
 
@@ -91,7 +97,7 @@ class Pusher:
 
     def _store(self, name: str, source: FileReader, prevent: bool) -> str:
         # A file system takes the pieces as they come; other drivers may hold a whole segment for their request.
-        body = Packed(self.context, source, None if self.wal.file_system else memory)
+        body = Packed(self.context, source, memory, AHEAD if self.wal.file_system else source.size)
         try:
             only_new = prevent and self.wal.capabilities.put_if_absent
             self.wal.put(name + body.extension, body, None, only_new)
@@ -142,6 +148,23 @@ class Pusher:
         """Leave a marker for PostgreSQL's own call."""
         return self.markers.make(name, os.path.join(self.directory, name), self.storage)
 
+    def rename_ready(self, name: str) -> None:
+        """`PG_READY_RENAME`: tell PostgreSQL at once that the file is archived, once it is durable."""
+        if not self.renames or not self.local:
+            return
+        ready = os.path.join(self.local, "archive_status", name)
+        try:
+            atomic.rename(ready + ".ready", ready + ".done")
+        except OSError as error:
+            log.error(f"{name}.ready could not be renamed: {error}")
+
+    def push_metadata(self, name: str) -> None:
+        """What `WALG_UPLOAD_WAL_METADATA` asks for."""
+        if self.context.config.get("WALG_UPLOAD_WAL_METADATA") != "NOMETADATA":
+            from walg_pg.journal import metadata
+
+            metadata.push(self.context.config, self.wal, os.path.join(self.directory, name))
+
 
 def push(context: "Context", path: str, target: str = "") -> None:
     """The whole command for the file at `path`. On return the file is durably archived."""
@@ -150,29 +173,21 @@ def push(context: "Context", path: str, target: str = "") -> None:
     if not name:
         raise WalgError(f"{path!r} names no file")
     concurrency: int = context.config.get("WALG_UPLOAD_CONCURRENCY")
-    wants_metadata = context.config.get("WALG_UPLOAD_WAL_METADATA") != "NOMETADATA"
+    context.config.get("WALG_UPLOAD_WAL_METADATA")  # a bad value is told before anything is uploaded
     storage = context.write_storage(target)
     log.info(f"Files will be uploaded to storage: {storage.name}")
     pusher = Pusher(context, storage, directory)
     if pusher.is_marked(name):
         pusher.markers.remove(name)
-        if wants_metadata:
-            _push_metadata(pusher, path)
+        pusher.push_metadata(name)
         return
     from walg_pg.journal.background import Background
 
     background = Background(pusher, name, concurrency - 1, context.config.get("TOTAL_BG_UPLOADED_LIMIT") - 1)
     try:
         pusher.upload(name)
-        if wants_metadata:
-            _push_metadata(pusher, path)
+        pusher.push_metadata(name)
     finally:
         background.stop()
     if pusher.recorder:
         pusher.recorder.flush(context, pusher.wal)
-
-
-def _push_metadata(pusher: Pusher, path: str) -> None:
-    from walg_pg.journal import metadata
-
-    metadata.push(pusher.context.config, pusher.wal, path)
