@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from walg_core.errors import EngineError
 from walg_pg.cluster import Cluster, find_binaries
-from walg_pg.journal.history import Switch
-from walg_pg.journal.restore import common_point
 
 
 @pytest.fixture
@@ -141,10 +139,3 @@ def test_a_bad_slot_name_is_refused_before_anything(primary: Cluster, tmp_path: 
     process = receiver(primary, tmp_path, WALG_SLOTNAME="my-slot")
     assert "WALG_SLOTNAME" in process.communicate(timeout=30)[1]
     assert process.returncode == 1
-
-
-def test_the_common_point_of_two_histories() -> None:
-    shared = [Switch(1, 100), Switch(2, 200)]
-    assert common_point([*shared, Switch(3, 300)], [*shared, Switch(3, 400)]) == 300
-    assert common_point(shared, [*shared, Switch(3, 400)]) == 400
-    assert common_point([], [Switch(1, 100)]) == 100

@@ -53,7 +53,10 @@ Runs until it is stopped; a lost connection is opened again.
 
 Example: WALG_SLOTNAME=archive wal-g wal-receive
 """
-RESTORE = """Fetch the WAL that pg_rewind needs into SOURCE_PGDATA, which parted from TARGET_PGDATA.
+RESTORE = """Fetch the WAL that pg_rewind needs, for two clusters that parted.
+
+TARGET_PGDATA, which is to be rewound, gets its own WAL since the last checkpoint that both share, SOURCE_PGDATA its WAL
+since then.
 
 Example: wal-g wal-restore /var/lib/postgresql/old-primary /var/lib/postgresql/new-primary
 """
