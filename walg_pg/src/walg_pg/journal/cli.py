@@ -117,9 +117,21 @@ def wal_verify(
 
 
 def wal_receive(ctx: typer.Context) -> None:
+    import signal
+
     from walg_pg.journal.receive import Receiver
 
-    Receiver(ctx.obj).run()
+    receiver = Receiver(ctx.obj)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def stop(received: int, _frame: object, before: object = before) -> None:
+            """The first signal ends it in order, the next at once."""
+            signal.signal(received, before)  # type: ignore[arg-type]
+            receiver.stop()
+
+        signal.signal(number, stop)
+    receiver.run()
 
 
 def wal_restore(ctx: typer.Context, target_pgdata: str, source_pgdata: str) -> None:
