@@ -7,6 +7,7 @@ from walg_core.plugins import KNOWN_CRYPTERS, Catalog, missing_crypter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from walg_core.compression.api import Compressor
@@ -21,6 +22,8 @@ class Context:
 
     `engine` is the engine's name (`pg`), "" for commands of core. `turbo` lifts the rate limits.
     `program` is the argv prefix that starts this same program again (for child processes).
+    `reread`, where there is a command line, makes a new context from the same one and the configuration as it is now;
+    it raises ConfigError, and changes nothing, when that is not usable.
     """
 
     def __init__(
@@ -31,12 +34,14 @@ class Context:
         engine: str = "",
         turbo: bool = False,
         program: tuple[str, ...] = (),
+        reread: "Callable[[], Context] | None" = None,
     ) -> None:
         self.config = config
         self.catalog = catalog
         self.engine = engine
         self.turbo = turbo
         self.program = program
+        self.reread = reread
         self._storages: list[Storage] = []
         self._shared: dict[str, Any] = {}
 

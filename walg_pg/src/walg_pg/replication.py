@@ -83,7 +83,10 @@ class Replication:
         connection = self._connection
         alarm = time.monotonic() + interval
         while True:
-            size, data = connection.get_copy_data(1)
+            try:
+                size, data = connection.get_copy_data(1)
+            except Exception as error:
+                raise ReplicationError(f"lost the connection to the server: {error}") from error
             if size == -1:
                 return
             if size > 0:
@@ -115,13 +118,18 @@ class Replication:
             raise ReplicationError(f"lost the connection to the server: {error}") from error
 
     def finish_copy(self, *, answer: bool) -> list[dict[str, str | None]]:
-        """After the stream's end: the rows that follow it. `answer` sends our own end of a two-way copy first."""
-        if answer:
-            self._connection.put_copy_end()
-            self._connection.flush()
+        """After the stream's end: the rows that follow it. `answer` sends our own end of a two-way copy.
+
+        Raises ReplicationError with the server's reason when that is how the stream ended.
+        """
         rows: list[dict[str, str | None]] = []
+        states = self._pq.ExecStatus
         while (result := self._connection.get_result()) is not None:
-            if result.status in (self._pq.ExecStatus.COPY_BOTH, self._pq.ExecStatus.COPY_OUT):
+            if result.status in (states.COPY_BOTH, states.COPY_OUT, states.COPY_IN):
+                if answer:
+                    answer = False
+                    self._connection.put_copy_end()
+                    self._connection.flush()
                 continue
             self._check(result, "the end of the stream")
             rows = _rows(result) or rows

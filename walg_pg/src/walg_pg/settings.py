@@ -29,6 +29,13 @@ SETTINGS = (
     Setting("WALG_DAEMON_WAL_UPLOAD_TIMEOUT", "time for one upload in the daemon", kind="duration", default="60s"),
     Setting("WALG_DISABLE_PARTIAL_RESTORE", "do not collect database names", kind="bool", default="false"),
     Setting("TOTAL_BG_UPLOADED_LIMIT", "segments that one wal-push may upload", kind="int", default="32"),
+    Setting(
+        "WALG_WAL_PUSH_MEMORY",
+        "what all WAL uploads to an object storage together may hold in memory",
+        kind="size",
+        unit="bytes",
+        default="24mb",
+    ),
     Setting("WALG_PREVENT_WAL_OVERWRITE", "never replace an archived segment", kind="bool", default="false"),
     Setting(
         "WALG_UPLOAD_WAL_METADATA",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,9 @@ def ask(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def raw(place: Path, data: bytes) -> bytes:
+def raw(place: Path, data: bytes, seconds: float = 30) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(seconds)
         connection.connect(str(place / "s"))
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -149,7 +150,7 @@ def test_bad_clients_get_an_error_and_the_daemon_lives(daemon, place: Path, data
     assert raw(place, b"C\0\3") == b"O"
 
 
-def test_a_hundred_clients_at_once(daemon, place: Path) -> None:
+def test_many_clients_at_once(daemon, place: Path) -> None:
     replies: list[bytes] = []
     frame = protocol.frame(protocol.PUSH, SEGMENT.encode())
     threads = [threading.Thread(target=lambda: replies.append(raw(place, frame))) for _ in range(40)]
@@ -166,6 +167,113 @@ def test_a_storage_outage_fails_requests_and_not_the_daemon(daemon, place: Path)
     assert ask(place, "wal-push", SEGMENT).returncode == 1
     (place / "gone").rename(place / "archive")
     assert ask(place, "wal-push", SEGMENT).returncode == 0
+
+
+def make_ready(place: Path, *numbers: int) -> list[str]:
+    """Segments that wait in PostgreSQL's status directory."""
+    names = [f"0000000100000000000000{number:02X}" for number in numbers]
+    for number, name in zip(numbers, names, strict=True):
+        (place / "data" / "pg_wal" / name).write_bytes(segment_bytes(number))
+        (place / "data" / "pg_wal" / "archive_status" / f"{name}.ready").touch()
+    return names
+
+
+def until(what: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def archived(place: Path, folder: str = "archive") -> set[str]:
+    directory = place / folder / "wal_005"
+    return {path.stem for path in directory.iterdir() if path.suffix == ".lz4"} if directory.is_dir() else set()
+
+
+def test_what_waits_is_uploaded_ahead_and_found_when_its_turn_comes(daemon, place: Path) -> None:
+    names = make_ready(place, 2, 3, 4, 5, 7)
+    assert ask(place, "wal-push", SEGMENT).returncode == 0
+    until(lambda: archived(place) == set(names[:4]))
+    stored = place / "archive" / "wal_005" / f"{names[1]}.lz4"
+    before = stored.stat().st_ino
+    assert ask(place, "wal-push", names[1]).returncode == 0
+    assert stored.stat().st_ino == before, "it was uploaded a second time"
+    # Another file of that name than the one that was stored ahead: as after a restore of the data directory.
+    changed = bytearray(segment_bytes(4))
+    changed[9000] ^= 1
+    (place / "data" / "pg_wal" / names[2]).write_bytes(changed)
+    assert ask(place, "wal-push", names[2]).returncode == 0
+    assert ask(place, "wal-fetch", names[2], "pg_wal/X").returncode == 0
+    assert (place / "data" / "pg_wal" / "X").read_bytes() == bytes(changed)
+
+
+def test_it_looks_no_further_ahead_than_allowed(place: Path) -> None:
+    process = start(place, TOTAL_BG_UPLOADED_LIMIT="3", PG_READY_RENAME="true")
+    names = make_ready(place, 2, 3, 4, 5)
+    assert ask(place, "wal-push", SEGMENT).returncode == 0
+    status = place / "data" / "pg_wal" / "archive_status"
+    until(lambda: (status / f"{names[1]}.done").exists() and (status / f"{names[2]}.done").exists())
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=90)
+    assert archived(place) == set(names[:3])
+    assert (status / f"{names[3]}.ready").exists()
+
+
+def test_a_stop_waits_for_what_is_on_its_way(place: Path) -> None:
+    # One segment of noise at 6 MB/s takes some seconds.
+    process = start(place, WALG_NETWORK_RATE_LIMIT="6000000")
+    (place / "data" / "pg_wal" / SEGMENT).write_bytes(segment_bytes(2)[:64] + os.urandom(SIZE - 64))
+    replies: list[bytes] = []
+    frame = protocol.frame(protocol.PUSH, SEGMENT.encode())
+    asking = threading.Thread(target=lambda: replies.append(raw(place, frame, 60)))
+    asking.start()
+    until(lambda: (place / "archive" / "wal_005").is_dir())
+    process.send_signal(signal.SIGTERM)
+    asking.join()
+    assert process.wait(90) == 0
+    process.communicate()
+    assert replies == [b"O"]
+    assert archived(place) == {SEGMENT}
+
+
+def test_an_upload_that_took_too_long_counts_when_it_is_asked_for_again(place: Path) -> None:
+    process = start(place, WALG_NETWORK_RATE_LIMIT="6000000", WALG_DAEMON_WAL_UPLOAD_TIMEOUT="500ms")
+    (place / "data" / "pg_wal" / SEGMENT).write_bytes(segment_bytes(2)[:64] + os.urandom(SIZE - 64))
+    assert ask(place, "wal-push", SEGMENT).returncode == 1
+    until(lambda: ask(place, "wal-push", SEGMENT).returncode == 0)
+    process.send_signal(signal.SIGTERM)
+    log = process.communicate(timeout=90)[1]
+    assert "did not finish within 0.5 s" in log
+    assert log.count(f"FILE PATH: {SEGMENT}.lz4") == 1
+
+
+def test_the_configuration_is_read_anew_and_a_broken_one_changes_nothing(place: Path) -> None:
+    settings = place / "settings.json"
+    settings.write_text(json.dumps({"WALG_FILE_PREFIX": str(place / "archive")}))
+    (place / "second").mkdir()
+    log = place / "log"
+    process = start(place, WALG_CONFIG_PATH=str(settings), WALG_FILE_PREFIX="", WALG_LOG_DESTINATION=str(log))
+
+    def reload(said: str) -> None:
+        before = log.read_text().count(said)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: log.read_text().count(said) > before)
+
+    assert ask(place, "wal-push", SEGMENT).returncode == 0
+    assert archived(place) == {SEGMENT}
+    for broken in ('{"WALG_FILE_PREFIX": ', '{"WALG_FILE_PREFIX": "/nowhere"}', '{"WALG_COMPRESSION_METHOD": "x"}'):
+        settings.write_text(broken)
+        reload("the old one stays in use")
+        (place / "archive" / "wal_005" / f"{SEGMENT}.lz4").unlink()
+        (place / "data" / "pg_wal" / SEGMENT).touch()
+        assert ask(place, "wal-push", SEGMENT).returncode == 0
+        assert archived(place) == {SEGMENT}
+    settings.write_text(json.dumps({"WALG_FILE_PREFIX": str(place / "second")}))
+    reload("reloaded: settings")
+    assert ask(place, "wal-push", SEGMENT).returncode == 0
+    assert archived(place, "second") == {SEGMENT}
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=90)
 
 
 def test_graceful_end_and_restart(place: Path) -> None:

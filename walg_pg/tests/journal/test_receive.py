@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from walg_core.errors import EngineError
 from walg_pg.cluster import Cluster, find_binaries
-from walg_pg.journal.history import Switch
-from walg_pg.journal.restore import common_point
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def wait_for_slot(server: Cluster) -> None:
 
 def finish(process: subprocess.Popen[str]) -> str:
     process.send_signal(signal.SIGTERM)
-    return process.communicate(timeout=30)[1]
+    return process.communicate(timeout=60)[1]
 
 
 def fill(server: Cluster) -> str:
@@ -143,8 +141,134 @@ def test_a_bad_slot_name_is_refused_before_anything(primary: Cluster, tmp_path: 
     assert process.returncode == 1
 
 
-def test_the_common_point_of_two_histories() -> None:
-    shared = [Switch(1, 100), Switch(2, 200)]
-    assert common_point([*shared, Switch(3, 300)], [*shared, Switch(3, 400)]) == 300
-    assert common_point(shared, [*shared, Switch(3, 400)]) == 400
-    assert common_point([], [Switch(1, 100)]) == 100
+def test_a_stop_is_a_success_and_the_next_one_goes_on(primary: Cluster, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    process = receiver(primary, archive)
+    wait_for_slot(primary)
+    until(archive, fill(primary), process)
+    assert "told to stop" in finish(process)
+    assert process.returncode == 0
+    between = fill(primary)
+    process = receiver(primary, archive)
+    until(archive, between, process)
+    finish(process)
+    assert process.returncode == 0
+    assert whole(archive)
+
+
+def whole(archive: Path) -> bool:
+    """Whether no segment is missing between the first and the last."""
+    names = sorted(path.name for path in (archive / "wal_005").iterdir() if len(path.name) == 24)
+    numbers = [int(name[8:16], 16) * 4096 + int(name[16:], 16) for name in names]
+    return numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
+@pytest.mark.slow
+def test_a_server_that_restarts_is_waited_for(primary: Cluster, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    process = receiver(primary, archive)
+    try:
+        wait_for_slot(primary)
+        until(archive, fill(primary), process)
+        primary.query("insert into t values (1, 'in a segment that is not complete')")
+        primary.stop()
+        assert "received fast shutdown request" in primary.log_tail()
+        assert "database system is shut down" in primary.log_tail(), "the receiver held the server up"
+        primary.start()
+        until(archive, fill(primary), process, 120)
+        primary.stop("immediate")
+        primary.start()
+        until(archive, fill(primary), process, 120)
+    finally:
+        log = finish(process)
+    assert "was interrupted, next try" in log
+    assert process.returncode == 0
+    assert whole(archive)
+    assert not list((archive / "wal_005").glob("*.partial")), "a server that stops ends no timeline"
+
+
+def test_a_slot_that_is_dropped_leaves_no_gap_unnoticed(primary: Cluster, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    process = receiver(primary, archive)
+    wait_for_slot(primary)
+    until(archive, fill(primary), process)
+    process.send_signal(signal.SIGSTOP)
+    pid = primary.query("select active_pid from pg_replication_slots")
+    primary.query(f"select pg_terminate_backend({pid})")
+    drop = "select count(pg_drop_replication_slot(slot_name)) from pg_replication_slots where not active"
+    deadline = time.monotonic() + 60
+    while primary.query(drop) != "1":
+        assert time.monotonic() < deadline
+    primary.query("alter system set max_wal_size = '2MB'; ")
+    primary.query("select pg_reload_conf()")
+    needed = primary.data / "pg_wal" / sorted(path.name for path in (archive / "wal_005").iterdir())[-1]
+    deadline = time.monotonic() + 120
+    while needed.exists():
+        assert time.monotonic() < deadline, "the server still has what was to be removed"
+        fill(primary)
+        primary.query("checkpoint")
+    process.send_signal(signal.SIGCONT)
+    log = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert "the archive has a gap" in log
+
+
+def test_another_cluster_is_refused(primary: Cluster, tmp_path: Path) -> None:
+    archive, second = tmp_path / "archive", tmp_path / "second"
+    archive.mkdir()
+    process = receiver(primary, archive)
+    try:
+        wait_for_slot(primary)
+        until(archive, fill(primary), process)
+    finally:
+        finish(process)
+    with Cluster(second, binaries=primary.binaries, settings={"fsync": "off"}) as other:
+        other.initdb("--wal-segsize=1")
+        other.start()
+        # Its WAL begins where the other's does: the very same names.
+        wanted = sorted(path.name for path in (archive / "wal_005").iterdir())[-1]
+        other.query("create table t(id int, v text)")
+        while other.query("select pg_walfile_name(pg_current_wal_lsn())") < wanted:
+            fill(other)
+        refused = receiver(other, archive)
+        assert "is of the cluster with system identifier" in refused.communicate(timeout=60)[1]
+        assert refused.returncode == 1
+        local = receiver(other, tmp_path, PGDATA=str(primary.data))
+        assert "lead to another cluster" in local.communicate(timeout=60)[1]
+        assert local.returncode == 1
+
+
+@pytest.mark.slow
+def test_deltas_are_recorded_as_wal_push_records_them(primary: Cluster, tmp_path: Path) -> None:
+    archive, pushed = tmp_path / "archive", tmp_path / "pushed"
+    archive.mkdir()
+    pushed.mkdir()
+    primary.query("alter system set wal_keep_size = '1GB'")
+    primary.query("select pg_reload_conf()")
+    settings = {"WALG_USE_WAL_DELTA": "true", "PGDATA": str(primary.data)}
+    process = receiver(primary, archive, **settings)
+    try:
+        wait_for_slot(primary)
+        last = ""
+        while not list((archive / "wal_005").glob("*_delta")) if (archive / "wal_005").is_dir() else True:
+            last = fill(primary)
+            until(archive, last, process)
+    finally:
+        finish(process)
+    data = tmp_path / "data"
+    (data / "pg_wal").mkdir(parents=True)
+    environment = {**os.environ, "WALG_FILE_PREFIX": str(pushed), "PGDATA": str(data), "WALG_USE_WAL_DELTA": "true"}
+    environment |= {"WALG_PG_WAL_SIZE": "1", "WALG_COMPRESSION_METHOD": "none"}
+    delta = next((archive / "wal_005").glob("*_delta"))
+    number = int(delta.name[16:24], 16)
+    # The same segments by wal-push, and the one before them, whose last record may reach into them.
+    for each in range(number - 1, number + 16):
+        path = primary.data / "pg_wal" / f"{delta.name[:16]}{each:08X}"
+        target = data / "pg_wal" / path.name
+        target.write_bytes(path.read_bytes())
+        command = [sys.executable, "-m", "walg_core", "pg", "wal-push", str(target)]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert (pushed / "wal_005" / delta.name).read_bytes() == delta.read_bytes()

@@ -14,7 +14,7 @@ from walg_core.settings.parse import as_text, parse_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 # Written into the environment of this process neither by the original nor here: maps have no form there.
@@ -33,12 +33,18 @@ class Session:
 
     context_type = Context
 
-    def __init__(self, arguments: "Sequence[str]", engine: str | None = None) -> None:
+    def __init__(
+        self,
+        arguments: "Sequence[str]",
+        engine: str | None = None,
+        environment: "Mapping[str, str] | None" = None,
+    ) -> None:
+        self._given = (arguments, engine)
         self.problem: WalgError | None = None
         self.context: Context | None = None
         self.command = ""
         self.frame: frozenset[str] = frozenset()
-        self.environment = dict(os.environ)
+        self.environment = dict(os.environ if environment is None else environment)
         self.file_name = ""
         self.file: dict[str, Any] = {}
         try:
@@ -145,20 +151,52 @@ class Session:
             return self.context
         if self.problem:
             raise self.problem
-        level = log.DEVEL if self.debug else self._text("WALG_LOG_LEVEL")
-        log.configure(level, self._text("WALG_LOG_DESTINATION"), self._text("WALG_LOG_FORMAT"))
+        self._configure_log()
         self._report_unknown()
         self._report_shown_secrets()
         serializer = self.config.find("WALG_SERIALIZER_TYPE")
         if serializer and serializer[0] != "json_streamed":
             log.warning("WALG_SERIALIZER_TYPE is deprecated and has no effect")
         self._export()
-        if level == log.DEVEL:
+        if log.level() == log.DEVEL:
             self._log_environment()
         self.context = Context(
-            self.config, self.catalog, engine=self.engine, turbo=self.turbo, program=program(self.engine)
+            self.config,
+            self.catalog,
+            engine=self.engine,
+            turbo=self.turbo,
+            program=program(self.engine),
+            reread=self.reread,
         )
         return self.context
+
+    def _configure_log(self) -> None:
+        level = log.DEVEL if self.debug else self._text("WALG_LOG_LEVEL")
+        log.configure(level, self._text("WALG_LOG_DESTINATION"), self._text("WALG_LOG_FORMAT"))
+
+    def reread(self) -> Context:
+        """A new context from the same command line, the environment at the start, and the file as it is now.
+
+        Raises WalgError when what it says is not usable; everything is then as before. The caller closes the old one.
+        """
+        arguments, engine = self._given
+        exported = dict(os.environ)
+        try:
+            fresh = type(self)(arguments, engine, self.environment)
+            os.environ.clear()
+            os.environ.update(self.environment)
+            context = fresh.start()
+            fresh.require()
+            context.compressor()
+            context.crypter()
+            context.primary_storage()
+        except BaseException:
+            os.environ.clear()
+            os.environ.update(exported)
+            self._hide_secrets()
+            self._configure_log()
+            raise
+        return context
 
     def require(self) -> None:
         """Before an engine's command: a storage and every required setting (spec/config.md 6). Raises ConfigError."""

@@ -166,17 +166,20 @@ class ObjectStoreStorage(Storage):
         check_key(key)
         import obstore
 
-        first = read_exactly(body, self._part_size)
+        pieces, held = _collect(body, self._part_size)
         options: dict[str, Any] = {"attributes": self._attributes} if self._attributes else {}
-        if len(first) < self._part_size:
-            if size is not None and size != len(first):
-                raise IntegrityError(f"{key} was announced with {size} bytes but has {len(first)}")
+        if held < self._part_size:
+            if size is not None and size != held:
+                raise IntegrityError(f"{key} was announced with {size} bytes but has {held}")
             options["mode"] = "create" if if_absent else "overwrite"
             try:
-                obstore.put(self.store, self._root + key, first, use_multipart=False, **options)
+                # As pieces, never joined: that would take the object's size in memory once more.
+                obstore.put(self.store, self._root + key, iter(pieces) if held else b"", use_multipart=False, **options)
             except Exception as error:
                 raise self._translate(error, key, "store") from error
-            return len(first)
+            return held
+        first = b"".join(pieces)
+        del pieces
         if if_absent and self.exists(key):
             raise ObjectExists(key)
         source = _Parts(first, body, self._part_size, size)
@@ -260,6 +263,15 @@ class ObjectStoreStorage(Storage):
         if any(word in text for word in _PERMANENT) or name in ("InvalidPathError", "NotSupportedError"):
             return PermanentError(message, key=key, hint=hint)
         return TransientError(message, key=key, hint=hint)
+
+
+def _collect(body: Reader, size: int) -> "tuple[Sequence[bytes], int]":
+    """The body's pieces until they have `size` bytes or it ends, and how many bytes they have."""
+    pieces, held = [], 0
+    while held < size and (piece := body.read(size - held)):
+        pieces.append(piece)
+        held += len(piece)
+    return pieces, held
 
 
 class _Parts:

@@ -11,41 +11,55 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from walg_core.context import Context
 from walg_core.errors import ConfigError, ObjectNotFound, WalgError
 from walg_core.observe import log
 
 from walg_pg.daemon import protocol
+from walg_pg.daemon.ahead import Ahead
 from walg_pg.daemon.notify import Notifier
 from walg_pg.journal.fetch import fetch
 from walg_pg.journal.prefetch import prefetch
-from walg_pg.journal.push import push
 
 BACKLOG = 128
 PATIENCE = 30.0
-"""Seconds that running requests get to finish after a stop signal."""
+"""Seconds that running requests get at least to finish after a stop signal; an upload gets all the time it may take."""
 IDLE_LIMIT = 300.0
 """A connection without a request for this long (seconds) is closed."""
+
+
+class Service:
+    """One state of the configuration: its context, and what is uploaded ahead with it. `users` are at work with it.
+
+    `background` counts those that nobody waits for.
+    """
+
+    def __init__(self, context: Context) -> None:
+        data = context.config.get("PGDATA")
+        if not data:
+            raise ConfigError("the daemon needs PGDATA", hint="set PGDATA to the cluster's data directory")
+        self.context = context
+        self.data = os.path.abspath(data)
+        self.timeout: float = context.config.get("WALG_DAEMON_WAL_UPLOAD_TIMEOUT")
+        self.ahead = Ahead(context)
+        self.users = 0
+        self.background = 0
 
 
 class Daemon:
     """Serves one socket until `stop`. One thread a connection."""
 
     def __init__(self, context: Context, path: str, notifier: Notifier | None = None) -> None:
-        data = context.config.get("PGDATA")
-        if not data:
-            raise ConfigError("the daemon needs PGDATA", hint="set PGDATA to the cluster's data directory")
-        self.context = context
         self.path = path
-        self.data = os.path.abspath(data)
-        self.timeout: float = context.config.get("WALG_DAEMON_WAL_UPLOAD_TIMEOUT")
         self.notifier = notifier or Notifier(os.environ.get("NOTIFY_SOCKET"))
+        self._service = Service(context)
         self._listener: socket.socket | None = None
         self._stopping = threading.Event()
-        self._busy = 0
-        self._lock = threading.Lock()
+        self._reloading = threading.Event()
+        self._change = threading.Condition()
 
     def listen(self) -> None:
         """Bind the socket (mode 0600 & ~umask rules of the directory apply). Raises WalgError when it is taken."""
@@ -68,7 +82,7 @@ class Daemon:
         listener = self._listener
         assert listener is not None
         try:
-            self.context.write_storage()
+            self._service.context.write_storage()
         except WalgError as error:
             log.error(f"the storage is not usable now, requests fail until it is: {error}")
         self.notifier.send("READY=1")
@@ -76,6 +90,9 @@ class Daemon:
         log.info(f"wal-g daemon listens on {self.path}")
         try:
             while not self._stopping.is_set():
+                if self._reloading.is_set():
+                    self._reloading.clear()
+                    self._reload()
                 try:
                     connection, _ = listener.accept()
                 except TimeoutError:
@@ -89,11 +106,47 @@ class Daemon:
         self._stopping.set()
 
     def reload(self) -> None:
-        """Forget connections and keys, so that the next request opens them anew (rotated credentials)."""
-        log.info("reloading: storages and keys are opened anew by the next request")
+        """Ask `serve` to read the configuration anew; safe in a signal handler."""
+        self._reloading.set()
+
+    def _reload(self) -> None:
+        """The configuration, storages and keys as they are now, for requests from now on; a bad one changes nothing."""
         self.notifier.send("RELOADING=1")
-        self.context.close()
+        old = self._service
+        try:
+            if old.context.reread is not None:
+                self._service = Service(old.context.reread())
+                threading.Thread(target=self._retire, args=(old,), name="retire", daemon=True).start()
+            log.info("reloaded: settings, storages and keys are those of now")
+        except (WalgError, OSError) as error:
+            log.error(
+                f"the configuration was not reloaded, the old one stays in use: {error}",
+                getattr(error, "hint", "") or "",
+            )
         self.notifier.send("READY=1")
+
+    def _retire(self, service: Service) -> None:
+        """Close what nobody works with any more."""
+        service.ahead.stop()
+        service.ahead.wait(threading.TIMEOUT_MAX)
+        with self._change:
+            self._change.wait_for(lambda: not service.users and not service.background)
+        service.context.close()
+
+    @contextmanager
+    def _at_work(self, *, background: bool = False) -> Iterator[Service]:
+        """The service of now, kept open meanwhile."""
+        with self._change:
+            service = self._service
+            service.users += not background
+            service.background += background
+        try:
+            yield service
+        finally:
+            with self._change:
+                service.users -= not background
+                service.background -= background
+                self._change.notify_all()
 
     def _shut_down(self, listener: socket.socket) -> None:
         self.notifier.send("STOPPING=1")
@@ -103,11 +156,14 @@ class Daemon:
             os.unlink(self.path)
         except FileNotFoundError:
             log.debug(f"{self.path} is gone already")
-        deadline = time.monotonic() + PATIENCE
-        while self._busy and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if self._busy:
-            log.warning(f"{self._busy} requests did not finish within {PATIENCE:.0f} s and are given up")
+        service = self._service
+        service.ahead.stop()
+        deadline = time.monotonic() + max(PATIENCE, service.timeout)
+        with self._change:
+            self._change.wait_for(lambda: not service.users, max(0.0, deadline - time.monotonic()))
+        service.ahead.wait(max(0.0, deadline - time.monotonic()))
+        if service.users:
+            log.warning(f"{service.users} requests did not finish in time and are given up")
 
     # One connection.
 
@@ -135,22 +191,17 @@ class Daemon:
         if kind == protocol.CHECK:
             _answer(connection, protocol.OK)
             return True
-        with self._lock:
-            self._busy += 1
-        try:
-            reply = self._reply(kind, body)
-        finally:
-            with self._lock:
-                self._busy -= 1
-        _answer(connection, reply)
+        with self._at_work() as service:
+            reply = self._reply(service, kind, body)
+            _answer(connection, reply)
         return False
 
-    def _reply(self, kind: int, body: bytes) -> bytes:
+    def _reply(self, service: Service, kind: int, body: bytes) -> bytes:
         try:
             if kind == protocol.PUSH:
-                return self._push(body.decode())
+                return self._push(service, body.decode())
             if kind == protocol.FETCH:
-                return self._fetch(protocol.parse_arguments(body))
+                return self._fetch(service, protocol.parse_arguments(body))
         except ObjectNotFound as error:
             log.info(str(error))
             return protocol.NOT_FOUND
@@ -164,64 +215,63 @@ class Daemon:
         log.error(f"unknown request type {kind:#x}")
         return protocol.ERROR
 
-    def _push(self, name: str) -> bytes:
-        path = self._inside(name if "/" in name else os.path.join("pg_wal", name), name)
+    def _push(self, service: Service, name: str) -> bytes:
+        path = _inside(service.data, name if "/" in name else os.path.join("pg_wal", name), name)
         log.debug(f"wal-push {path}")
-        return self._within_time(lambda: push(self.context, path), f"wal-push {name}")
+        return _within_time(lambda: service.ahead.push(path), service.timeout, f"wal-push {name}")
 
-    def _fetch(self, words: list[str]) -> bytes:
+    def _fetch(self, service: Service, words: list[str]) -> bytes:
         if len(words) != 2:
             raise protocol.BadFrame(f"wal-fetch has {len(words)} arguments instead of 2")
-        destination = self._inside(words[1], words[1])
+        destination = _inside(service.data, words[1], words[1])
         log.debug(f"wal-fetch {words[0]} {destination}")
-        fetch(self.context, words[0], destination, start_prefetch=self._start_prefetch)
+        fetch(service.context, words[0], destination, start_prefetch=self._start_prefetch)
         return protocol.OK
 
     def _start_prefetch(self, name: str, destination: str, target: str) -> None:
         def work() -> None:
             try:
-                prefetch(self.context, name, destination, target)
+                with self._at_work(background=True) as service:
+                    prefetch(service.context, name, destination, target)
             except (WalgError, OSError) as error:
                 log.warning(f"prefetching after {name} failed: {error}")
 
         threading.Thread(target=work, name="prefetch", daemon=True).start()
 
-    def _within_time(self, work: Callable[[], None], what: str) -> bytes:
-        """Run `work`, but answer with an error when it takes longer than the limit; it may still finish later."""
-        outcome: list[BaseException | None] = []
 
-        def run() -> None:
-            try:
-                work()
-                outcome.append(None)
-            except BaseException as error:
-                outcome.append(error)
+def _within_time(work: Callable[[], None], limit: float, what: str) -> bytes:
+    """Run `work`, but raise when it takes longer than `limit` seconds; it may still finish later."""
+    outcome: list[BaseException | None] = []
 
-        worker = threading.Thread(target=run, daemon=True)
-        worker.start()
-        worker.join(self.timeout if self.timeout > 0 else None)
-        if not outcome:
-            raise WalgError(
-                f"{what} did not finish within {self.timeout:g} s", hint="see WALG_DAEMON_WAL_UPLOAD_TIMEOUT"
-            )
-        if outcome[0] is not None:
-            raise outcome[0]
-        return protocol.OK
+    def run() -> None:
+        try:
+            work()
+            outcome.append(None)
+        except BaseException as error:
+            outcome.append(error)
 
-    def _inside(self, path: str, given: str) -> str:
-        """The path below PGDATA that a client means. Raises WalgError when it leads out of it."""
-        if not os.path.isabs(path):
-            path = os.path.join(self.data, path)
-        path = os.path.normpath(path)
-        roots = [self.data, os.path.realpath(self.data)]
-        roots += [os.path.realpath(os.path.join(self.data, name)) for name in ("pg_wal", "pg_xlog")]
-        if not any(path.startswith(root.rstrip("/") + "/") for root in roots):
-            raise WalgError(f"{given!r} is outside of PGDATA ({self.data}); such a path is refused")
-        if path.startswith(os.path.join(self.data, "pg_wal") + "/") and not os.path.isdir(
-            os.path.join(self.data, "pg_wal")
-        ):
-            path = path.replace("/pg_wal/", "/pg_xlog/", 1)
-        return path
+    worker = threading.Thread(target=run, daemon=True)
+    worker.start()
+    worker.join(limit if limit > 0 else None)
+    if not outcome:
+        raise WalgError(f"{what} did not finish within {limit:g} s", hint="see WALG_DAEMON_WAL_UPLOAD_TIMEOUT")
+    if outcome[0] is not None:
+        raise outcome[0]
+    return protocol.OK
+
+
+def _inside(data: str, path: str, given: str) -> str:
+    """The path below the data directory that a client means. Raises WalgError when it leads out of it."""
+    if not os.path.isabs(path):
+        path = os.path.join(data, path)
+    path = os.path.normpath(path)
+    roots = [data, os.path.realpath(data)]
+    roots += [os.path.realpath(os.path.join(data, name)) for name in ("pg_wal", "pg_xlog")]
+    if not any(path.startswith(root.rstrip("/") + "/") for root in roots):
+        raise WalgError(f"{given!r} is outside of PGDATA ({data}); such a path is refused")
+    if path.startswith(os.path.join(data, "pg_wal") + "/") and not os.path.isdir(os.path.join(data, "pg_wal")):
+        path = path.replace("/pg_wal/", "/pg_xlog/", 1)
+    return path
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:

@@ -6,7 +6,6 @@ import time
 from collections import deque
 
 from walg_core.errors import WalgError
-from walg_core.io import atomic
 from walg_core.observe import log
 
 from walg_pg.lsn import NotASegmentName, next_segment_name
@@ -36,7 +35,6 @@ class Background:
         self._lock = _thread.allocate_lock()
         self._running = 0
         self._stopped = False
-        self._rename = bool(pusher.context.config.get("PG_READY_RENAME"))
         if workers >= 1 and limit >= 1:
             self._follow(pushed, limit)
             self._scan_again = time.monotonic() + SCAN_INTERVAL
@@ -105,12 +103,8 @@ class Background:
             with self._lock:
                 self._left += 1
             return
-        if pusher.mark(name) and self._rename and pusher.local:
-            ready = os.path.join(pusher.local, "archive_status", name)
-            try:
-                atomic.rename(ready + READY, ready + ".done")
-            except OSError as error:
-                log.error(f"{name}{READY} could not be renamed: {error}")
+        if pusher.mark(name):
+            pusher.rename_ready(name)
 
     def stop(self) -> None:
         """Take no further file and wait for those in flight."""

@@ -57,7 +57,8 @@ Example: WALG_SLOTNAME=archive wal-g wal-receive
 """
 RESTORE = """Fetch the WAL that pg_rewind needs.
 
-It goes into SOURCE_PGDATA, which parted from TARGET_PGDATA.
+For two clusters that parted: TARGET_PGDATA, which is to be rewound, gets its own WAL since the last checkpoint that both
+share, SOURCE_PGDATA its WAL since then.
 
 Example: wal-g wal-restore /var/lib/postgresql/old-primary /var/lib/postgresql/new-primary
 """
@@ -118,9 +119,21 @@ def wal_verify(
 
 
 def wal_receive(ctx: typer.Context) -> None:
+    import signal
+
     from walg_pg.journal.receive import Receiver
 
-    Receiver(ctx.obj).run()
+    receiver = Receiver(ctx.obj)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def stop(received: int, _frame: object, before: object = before) -> None:
+            """The first signal ends it in order, the next at once."""
+            signal.signal(received, before)  # type: ignore[arg-type]
+            receiver.stop()
+
+        signal.signal(number, stop)
+    receiver.run()
 
 
 def wal_restore(ctx: typer.Context, target_pgdata: str, source_pgdata: str) -> None:

@@ -28,7 +28,8 @@ class Markers:
         return os.path.join(self.folder, name) if self.folder and is_segment_name(name) else None
 
     @staticmethod
-    def _content(path: str, storage: "Storage") -> str:
+    def identity(path: str, storage: "Storage") -> str:
+        """What tells this very file in this very storage from any other; raises OSError without the file."""
         found = os.stat(path)
         return f"{_FORM} {found.st_size} {found.st_mtime_ns} {found.st_ino} {storage.description}"
 
@@ -47,7 +48,7 @@ class Markers:
             return False
         if not text:
             return None
-        return text == self._content(path, storage)
+        return text == self.identity(path, storage)
 
     def make(self, name: str, path: str, storage: "Storage") -> bool:
         """After the object is durable. Returns whether the marker was written; a failure is only logged."""
@@ -56,7 +57,7 @@ class Markers:
             return False
         try:
             atomic.make_dirs(self.folder, 0o700)
-            atomic.write_file(marker, self._content(path, storage).encode(), mode=0o600)
+            _write(marker, self.identity(path, storage).encode())
         except OSError as error:
             log.warning(f"the marker of {name} could not be written, it will be uploaded again: {error}")
             return False
@@ -73,3 +74,12 @@ class Markers:
             return
         except OSError as error:
             log.warning(f"the marker of {name} could not be removed: {error}")
+
+
+def _write(path: str, content: bytes) -> None:
+    """Neither synced nor renamed: a marker that a crash loses or cuts only costs an upload that compares equal."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)

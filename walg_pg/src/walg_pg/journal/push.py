@@ -1,15 +1,16 @@
 """wal-push: one file into the archive, and while at it those that wait behind it (spec/postgres-wal.md 4)."""
 
 import os
-from collections import deque
 
-from walg_core.errors import ObjectNotFound, WalgError
+from walg_core.errors import ObjectExists, ObjectNotFound, WalgError
+from walg_core.io import atomic
 from walg_core.observe import log
 from walg_core.pipeline import transfer
-from walg_core.pipeline.reader import CHUNK, Reader, read_exactly
+from walg_core.pipeline.reader import CHUNK, read_exactly
 
 from walg_pg.journal import place, segment
 from walg_pg.journal.markers import Markers
+from walg_pg.journal.packed import FileReader, Packed, memory
 from walg_pg.lsn import is_segment_name
 
 TYPE_CHECKING = False
@@ -19,63 +20,13 @@ if TYPE_CHECKING:
 
     from walg_pg.journal.recorder import Recorder
 
-SPOOL_LIMIT = 64 << 20
-"""Files up to this size (bytes) are packed in memory first, so that a failed request can be sent again whole."""
+
+AHEAD = 4 << 20
+"""Bytes that one upload holds while it streams: the pieces that are packed ahead."""
 
 
 class AlreadyArchived(WalgError):
     """The archive has a different file of that name; it is never replaced."""
-
-
-class FileReader:
-    """Unbuffered reading of a local file."""
-
-    def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._fd).st_size
-
-    def read(self, size: int = -1, /) -> bytes:
-        return os.read(self._fd, CHUNK if size < 0 else size)
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
-class Spool:
-    """Pieces in memory as a reader that can be rewound; bytes are given out without copying them together."""
-
-    def __init__(self, source: Reader) -> None:
-        self._pieces: list[bytes] = []
-        while piece := source.read(CHUNK):
-            self._pieces.append(piece)
-        self.size = sum(map(len, self._pieces))
-        self._left: deque[bytes] = deque(self._pieces)
-        self._at = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._left or size == 0:
-            return b""
-        piece = self._left.popleft()
-        if 0 < size < len(piece):
-            self._left.appendleft(piece[size:])
-            piece = piece[:size]
-        self._at += len(piece)
-        return piece
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        target = offset + (0, self._at, self.size)[whence]
-        self._left, self._at = deque(self._pieces), 0
-        while self._at < target and self.read(target - self._at):
-            pass
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def close(self) -> None:
-        self._left.clear()
 
 
 class Pusher:
@@ -95,6 +46,8 @@ class Pusher:
         data = context.config.get("PGDATA")
         control = place.read_control(data) if data and self.check_header else None
         self.system = control[0] if control else None
+        self.renames = bool(context.config.get("PG_READY_RENAME"))
+        memory.limit = context.config.get("WALG_WAL_PUSH_MEMORY")
         self.recorder = self._recorder() if context.config.get("WALG_USE_WAL_DELTA") else None
 
     def _recorder(self) -> "Recorder | None":
@@ -111,10 +64,17 @@ class Pusher:
         path = os.path.join(self.directory, name)
         prevent = self.prevent or name.endswith(".history")
         source = self._open(path, name)
-        if prevent and self._same_is_archived(name, path):
-            source.close()
+        try:
+            if prevent and self._same_is_archived(name, path):
+                return
+            stored = self._store(name, source, prevent)
+        except ObjectExists:
+            # Another one was faster, or the answer to an earlier try of ours was lost: the content decides.
+            if not self._same_is_archived(name, path):
+                raise
             return
-        stored = self._store(name, source, prevent)
+        finally:
+            source.close()
         log.info(f"FILE PATH: {stored}")
         if self.recorder:
             self.recorder.record(path)
@@ -128,7 +88,7 @@ class Pusher:
             ) from error
         if self.check_header and is_segment_name(name):
             try:
-                head = os.pread(source._fd, segment.HEADER_SIZE, 0)
+                head = source.head(segment.HEADER_SIZE)
                 segment.check(name, head, source.size, self.segment_size, path, self.system)
             except BaseException:
                 source.close()
@@ -136,17 +96,14 @@ class Pusher:
         return source
 
     def _store(self, name: str, source: FileReader, prevent: bool) -> str:
-        size = source.size
-        stream, extension = self.context.encode(source)
+        # A file system takes the pieces as they come; other drivers may hold a whole segment for their request.
+        body = Packed(self.context, source, memory, AHEAD if self.wal.file_system else source.size)
         try:
-            body: Reader = Spool(stream) if size <= SPOOL_LIMIT else stream
-            if os.fstat(source._fd).st_size != size:
-                raise WalgError(f"{name} changed its size while it was read")
             only_new = prevent and self.wal.capabilities.put_if_absent
-            self.wal.put(name + extension, body, None, only_new)
+            self.wal.put(name + body.extension, body, None, only_new)
         finally:
-            stream.close()
-        return name + extension
+            body.close()
+        return name + body.extension
 
     def _same_is_archived(self, name: str, path: str) -> bool:
         """Whether an equal file is archived. Raises AlreadyArchived for a different one."""
@@ -191,6 +148,23 @@ class Pusher:
         """Leave a marker for PostgreSQL's own call."""
         return self.markers.make(name, os.path.join(self.directory, name), self.storage)
 
+    def rename_ready(self, name: str) -> None:
+        """`PG_READY_RENAME`: tell PostgreSQL at once that the file is archived, once it is durable."""
+        if not self.renames or not self.local:
+            return
+        ready = os.path.join(self.local, "archive_status", name)
+        try:
+            atomic.rename(ready + ".ready", ready + ".done")
+        except OSError as error:
+            log.error(f"{name}.ready could not be renamed: {error}")
+
+    def push_metadata(self, name: str) -> None:
+        """What `WALG_UPLOAD_WAL_METADATA` asks for."""
+        if self.context.config.get("WALG_UPLOAD_WAL_METADATA") != "NOMETADATA":
+            from walg_pg.journal import metadata
+
+            metadata.push(self.context.config, self.wal, os.path.join(self.directory, name))
+
 
 def push(context: "Context", path: str, target: str = "") -> None:
     """The whole command for the file at `path`. On return the file is durably archived."""
@@ -199,29 +173,21 @@ def push(context: "Context", path: str, target: str = "") -> None:
     if not name:
         raise WalgError(f"{path!r} names no file")
     concurrency: int = context.config.get("WALG_UPLOAD_CONCURRENCY")
-    wants_metadata = context.config.get("WALG_UPLOAD_WAL_METADATA") != "NOMETADATA"
+    context.config.get("WALG_UPLOAD_WAL_METADATA")  # a bad value is told before anything is uploaded
     storage = context.write_storage(target)
     log.info(f"Files will be uploaded to storage: {storage.name}")
     pusher = Pusher(context, storage, directory)
     if pusher.is_marked(name):
         pusher.markers.remove(name)
-        if wants_metadata:
-            _push_metadata(pusher, path)
+        pusher.push_metadata(name)
         return
     from walg_pg.journal.background import Background
 
     background = Background(pusher, name, concurrency - 1, context.config.get("TOTAL_BG_UPLOADED_LIMIT") - 1)
     try:
         pusher.upload(name)
-        if wants_metadata:
-            _push_metadata(pusher, path)
+        pusher.push_metadata(name)
     finally:
         background.stop()
     if pusher.recorder:
         pusher.recorder.flush(context, pusher.wal)
-
-
-def _push_metadata(pusher: Pusher, path: str) -> None:
-    from walg_pg.journal import metadata
-
-    metadata.push(pusher.context.config, pusher.wal, path)

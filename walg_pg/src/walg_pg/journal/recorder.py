@@ -50,21 +50,39 @@ class Recorder:
     def record(self, path: str) -> None:
         """Parse the segment at `path`; anything but a plain segment is left alone."""
         name = os.path.basename(path)
-        try:
-            timeline, number = parse_segment_name(name, self.segment_size)
-        except NotASegmentName:
+        if not self._position(name):
             return
         try:
             with open(path, "rb") as file:
                 data = file.read(self.segment_size + 1)
+        except OSError as error:
+            self._give_up(name, error)
+            return
+        self.record_bytes(name, data)
+
+    def record_bytes(self, name: str, data: bytes) -> None:
+        """The same for a segment in memory."""
+        position = self._position(name)
+        if not position:
+            return
+        try:
             parsed = parse_segment(data, self.page_size)
             if parsed.tail is None:
                 raise IntegrityError("no record begins in it")
-        except (OSError, IntegrityError) as error:
-            log.warning(f"Stopped wal file: '{name}' recording because of error: {error}")
-            self._cancel(timeline, number, str(error))
+        except IntegrityError as error:
+            self._give_up(name, error)
             return
-        self._add(timeline, number, parsed, int.from_bytes(data[:2], "little"))
+        self._add(*position, parsed, int.from_bytes(data[:2], "little"))
+
+    def _position(self, name: str) -> tuple[int, int] | None:
+        try:
+            return parse_segment_name(name, self.segment_size)
+        except NotASegmentName:
+            return None
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        log.warning(f"Stopped wal file: '{name}' recording because of error: {error}")
+        self._cancel(*parse_segment_name(name, self.segment_size), str(error))
 
     def _add(self, timeline: int, number: int, parsed: Parsed, magic: int) -> None:
         position = number % GROUP

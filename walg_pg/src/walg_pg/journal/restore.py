@@ -1,4 +1,9 @@
-"""wal-restore: bring back the WAL that `pg_rewind` needs from the archive (spec/postgres-wal.md 9.2)."""
+"""wal-restore: bring back the WAL that `pg_rewind` needs from the archive (spec/postgres-wal.md 9.2).
+
+`pg_rewind` reads the target's own WAL from the last checkpoint before the clusters parted, to learn which blocks it has
+changed since. The rewound server then replays the source's WAL from that checkpoint's redo position on. The original
+fetches the source's part from the parting on only.
+"""
 
 from __future__ import annotations
 
@@ -9,62 +14,146 @@ from walg_core.errors import EngineError, ObjectNotFound, WalgError
 from walg_core.observe import log
 
 from walg_pg.journal import place
+from walg_pg.journal.checkpoints import Checkpoint, last_checkpoint
 from walg_pg.journal.fetch import Fetcher
-from walg_pg.journal.history import Switch, local_history
-from walg_pg.lsn import is_segment_name, parse_segment_name, segment_name
+from walg_pg.journal.history import Switch, history_name, parse_history
+from walg_pg.lsn import format_lsn, is_segment_name, parse_segment_name, segment_name
 
 
 def restore(context: Context, target: str, source: str) -> list[str]:
-    """Fetch into `source`'s WAL directory every segment since it parted from `target`; the names fetched.
+    """Fetch into both WAL directories what `pg_rewind` needs of them and they lack; the names fetched, in order.
 
     Raises EngineError when the clusters do not belong together, WalgError when a segment could not be fetched.
     """
-    missing = missing_segments(target, source, place.segment_size(context.config))
-    if not missing:
-        log.info("No WAL files to restore")
-        return []
     fetcher = Fetcher(context)
-    directory = _wal_directory(source)
-    failed: list[str] = []
-    for name in missing:
+    left, right = Side(target, fetcher), Side(source, fetcher)
+    _check_pair(left, right)
+    common = common_point(left.history, right.history)
+    log.info(f"timelines {left.timeline} and {right.timeline} parted at {format_lsn(common)}")
+    checkpoint = _checkpoint_before(left, common, context.config.get("WALG_PG_WAL_PAGE_SIZE"))
+    size = fetcher.segment_size
+    left.fetch_missing(checkpoint.lsn // size, left.checkpoint // size)
+    right.fetch_missing(checkpoint.redo // size, right.newest())
+    fetched, failed = left.fetched + right.fetched, left.failed + right.failed
+    if failed:
+        raise WalgError(
+            f"{len(failed)} WAL files could not be fetched, the first is {failed[0]}",
+            hint="pg_rewind, or the rewound server, will stop without them; a new copy of the source needs none",
+        )
+    if not fetched:
+        log.info("No WAL files to restore")
+    return fetched
+
+
+class Side:
+    """One of the two clusters. Raises EngineError when it cannot be read."""
+
+    def __init__(self, data: str, fetcher: Fetcher) -> None:
+        control = place.read_control(data)
+        if control is None:
+            raise EngineError(f"{data} is no data directory: global/pg_control cannot be read")
+        self.system, self.checkpoint, self.timeline = control
+        self.data = data
+        self.directory = _wal_directory(data)
+        self.fetched: list[str] = []
+        self.failed: list[str] = []
+        self._fetcher = fetcher
+        self.segment_size = fetcher.segment_size
+        self._history: list[Switch] | None = None
+
+    @property
+    def history(self) -> list[Switch]:
+        """The switches that led to its timeline; the file is fetched when it is missing: `pg_rewind` reads it too."""
+        if self._history is None:
+            self._history = self._read_history() if self.timeline > 1 else []
+        return self._history
+
+    def _read_history(self) -> list[Switch]:
+        name = history_name(self.timeline)
+        if not os.path.exists(os.path.join(self.directory, name)):
+            self._fetch(name)
         try:
-            fetcher.download(name, os.path.join(directory, name))
-            log.info(f"restored {name}")
+            with open(os.path.join(self.directory, name), encoding="utf-8", errors="replace") as file:
+                return parse_history(file.read(1 << 20), name=name)
+        except OSError as error:
+            raise EngineError(
+                f"the history of timeline {self.timeline} of {self.data} cannot be read: {error}",
+                hint="archive_mode=on archives it; it can be copied from any server on that timeline",
+            ) from error
+
+    def name(self, number: int) -> str:
+        """The segment's name: where a switch lies in it, it is the later timeline's."""
+        end = (number + 1) * self.segment_size
+        passed = [switch.timeline for switch in self.history if switch.lsn >= end]
+        return segment_name(passed[0] if passed else self.timeline, number, self.segment_size)
+
+    def newest(self) -> int:
+        """The number of the newest segment that is here, of its own timeline."""
+        own = [each for each in os.listdir(self.directory) if is_segment_name(each)]
+        numbers = [parse_segment_name(each, self.segment_size) for each in own]
+        return max(
+            (number for of, number in numbers if of == self.timeline), default=self.checkpoint // self.segment_size
+        )
+
+    def fetch_missing(self, first: int, last: int) -> None:
+        """All segments of that range that are not here, newest first, as the original does."""
+        for number in range(last, first - 1, -1):
+            name = self.name(number)
+            if name not in self.failed and not os.path.exists(os.path.join(self.directory, name)):
+                self._fetch(name)
+
+    def read(self, number: int) -> bytes | None:
+        """A whole segment, fetched when it is not here; None when nobody has it."""
+        name = self.name(number)
+        path = os.path.join(self.directory, name)
+        if not os.path.exists(path) and not self._fetch(name):
+            return None
+        with open(path, "rb") as file:
+            return file.read(self.segment_size)
+
+    def _fetch(self, name: str) -> bool:
+        path = os.path.join(self.directory, name)
+        try:
+            self._fetcher.download(name, path)
         except ObjectNotFound as error:
             log.error(str(error))
-            failed.append(name)
-    if failed:
-        raise WalgError(f"{len(failed)} of {len(missing)} WAL files could not be fetched, the first is {failed[0]}")
-    return missing
+            self.failed.append(name)
+            return False
+        if os.geteuid() == 0:
+            # The server must be able to recycle it.
+            owner = os.stat(self.directory)
+            os.chown(path, owner.st_uid, owner.st_gid)
+        log.info(f"restored {path}")
+        self.fetched.append(name)
+        return True
 
 
-def missing_segments(target: str, source: str, segment_size: int) -> list[str]:
-    """Segments of `source`'s history since the common point that its WAL directory lacks, newest first."""
-    left, right = _control(target), _control(source)
-    if left[0] != right[0]:
-        raise EngineError(f"the clusters have different system identifiers: {left[0]} and {right[0]}")
-    if left[2] == right[2]:
+def _check_pair(left: Side, right: Side) -> None:
+    if left.system != right.system:
+        raise EngineError(f"the clusters have different system identifiers: {left.system} and {right.system}")
+    if left.timeline == right.timeline:
         raise EngineError(
-            f"both clusters are on timeline {left[2]}, so nothing parts them",
-            hint="give the target first, then the source",
+            f"both clusters are on timeline {left.timeline}, so nothing parts them",
+            hint="give the target first, then the source; a source that was just promoted needs a CHECKPOINT first",
         )
-    source_history = _history(source, right[2])
-    common = common_point(_history(target, left[2]), source_history)
-    directory = _wal_directory(source)
-    there = {name.partition(".")[0] for name in os.listdir(directory)}
-    own = [name for name in there if is_segment_name(name) and int(name[:8], 16) == right[2]]
-    newest = max((parse_segment_name(name, segment_size)[1] for name in own), default=right[1] // segment_size)
-    names = []
-    timelines = [*source_history, Switch(right[2], 0)]
-    for at in range(len(timelines) - 1, -1, -1):
-        timeline = timelines[at].timeline
-        begins = timelines[at - 1].lsn // segment_size if at else 1
-        stop = max(begins, common // segment_size)
-        names += [segment_name(timeline, number, segment_size) for number in range(newest, stop - 1, -1)]
-        newest = stop - 1 if begins > common // segment_size else -1
-        if newest < 0:
+
+
+def _checkpoint_before(side: Side, common: int, page_size: int) -> Checkpoint:
+    """The target's last checkpoint before the clusters parted, searched backwards from there."""
+    size = side.segment_size
+    number = (common - 1) // size
+    while number > 0:
+        data = side.read(number)
+        if data is None:
             break
-    return [name for name in names if name not in there]
+        found = last_checkpoint(data, number * size, page_size, common)
+        if found:
+            return found
+        number -= 1
+    raise WalgError(
+        f"{side.name(number)} is neither in {side.directory} nor archived: no checkpoint before {format_lsn(common)}",
+        hint="pg_rewind cannot work without it; a new copy of the source needs none",
+    )
 
 
 def common_point(target: list[Switch], source: list[Switch]) -> int:
@@ -77,23 +166,6 @@ def common_point(target: list[Switch], source: list[Switch]) -> int:
     longer = target if len(target) > len(source) else source
     shorter = min(len(target), len(source))
     return longer[shorter].lsn if len(longer) > shorter else point
-
-
-def _control(data: str) -> tuple[int, int, int]:
-    control = place.read_control(data)
-    if control is None:
-        raise EngineError(f"{data} is no data directory: global/pg_control cannot be read")
-    return control
-
-
-def _history(data: str, timeline: int) -> list[Switch]:
-    try:
-        return local_history(_wal_directory(data), timeline)
-    except OSError as error:
-        raise EngineError(
-            f"the history of timeline {timeline} of {data} cannot be read: {error}",
-            hint=f"fetch it with `wal-g wal-fetch {timeline:08X}.history …` into its pg_wal",
-        ) from error
 
 
 def _wal_directory(data: str) -> str:
