@@ -35,7 +35,6 @@ _ATTEMPTS = 5
 class Plan:
     """What goes, by storage: the objects of a listing, and the backups whose objects are among them."""
 
-    history: History
     decision: Decision
     objects: list[list[ObjectInfo]]
     owners: list[set[str]]
@@ -141,15 +140,16 @@ class Deleter:
 
     def _run(self, decide: Decide, folder: str = "", relative_to: str = "") -> int:
         """Plan, show the plan, and, confirmed, delete; returns the number of objects (to be) deleted."""
-        history = self.history()
-        decided = decide(history)
-        if decided is None:
-            log.info("No backup found for deletion")
-            return 0
-        listings = [list(storage.list_versions(folder)) for storage in self.storages]
-        plan = self._plan(history, decided, listings)
         for _ in range(_ATTEMPTS):
-            show_plan(plan.history, plan.decision)
+            history = self.history()
+            decided = decide(history)
+            if decided is None:
+                log.info("No backup found for deletion")
+                return 0
+            # Listed after the backups were: what belongs to one of those is all in the listing.
+            listings = [list(storage.list_versions(folder)) for storage in self.storages]
+            plan = self._plan(history, decided, listings)
+            show_plan(history, plan.decision)
             count = self._mark(plan, relative_to)
             if not count:
                 log.info("No objects matched the deletion criteria.")
@@ -157,12 +157,10 @@ class Deleter:
             if not self.confirm:
                 log.info(f"Dry run: objects would be deleted count={count}, Run with --confirm to execute")
                 return count
-            again = self._delete(plan, decide, listings)
-            if isinstance(again, int):
-                log.info(f"Objects deleted successfully: count={again}")
-                return again
-            log.warning("Something else changed the backups meanwhile, the plan is a new one")
-            plan = again
+            if (deleted := self._delete(plan, decide, listings)) is not None:
+                log.info(f"Objects deleted successfully: count={deleted}")
+                return deleted
+            log.warning("Another program changed the backups meanwhile, so that there is a new plan")
         raise Refused(
             "other programs keep changing the backups; nothing was deleted", hint="run the command again later"
         )
@@ -176,7 +174,7 @@ class Deleter:
         owners = [
             {deletion.owner_of(info.key) for info in found if info.key.startswith(BASEBACKUPS)} for found in objects
         ]
-        return Plan(history, decision, objects, owners)
+        return Plan(decision, objects, owners)
 
     def _mark(self, plan: Plan, relative_to: str) -> int:
         for storage, found in zip(self.storages, plan.objects, strict=True):
@@ -184,8 +182,8 @@ class Deleter:
                 log.info(f"Object marked for deletion: {info.key.removeprefix(relative_to)} storage={storage.name}")
         return sum(map(len, plan.objects))
 
-    def _delete(self, plan: Plan, decide: Decide, listings: list[list[ObjectInfo]]) -> int | Plan:
-        """Carry the plan out and return how many objects went; or a new plan, where other backups would go by now.
+    def _delete(self, plan: Plan, decide: Decide, listings: list[list[ObjectInfo]]) -> int | None:
+        """Carry the plan out and return how many objects went; None, where other backups would have to go by now.
 
         The deletion is announced first and everything read once more then: a backup, copy or mark that begins later
         sees the announcement, one that began earlier is seen here.
@@ -197,7 +195,7 @@ class Deleter:
             decided = decide(history)
             again = self._plan(history, decided or (deletion.keep_all(history), Objects.of_deleted), listings)
             if not plan.same_backups(again):
-                return again
+                return None
             planned = [set(found) for found in plan.objects]
             both = [[info for info in found if info in old] for found, old in zip(again.objects, planned, strict=True)]
             batches = [
