@@ -10,6 +10,13 @@ for _engine in ("pg", "mysql", "mongo", "redis", "mssql", "fdb", "gp"):
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(f"walg_{_engine}")
 
+with contextlib.suppress(ModuleNotFoundError):
+    from hypothesis import HealthCheck, settings
+
+    # How fast the machine makes examples says nothing about the code.
+    settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("calm")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _enterable(tmp_path_factory: pytest.TempPathFactory) -> None:

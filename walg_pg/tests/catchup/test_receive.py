@@ -14,7 +14,8 @@ from walg_core.cli.session import Session
 from walg_core.context import Context
 from walg_core.errors import EngineError, IntegrityError, UsageError, WalgError
 from walg_pg.catchup.messages import Command, CommandWriter, read_hello
-from walg_pg.catchup.receive import SET_ASIDE, Receiver
+from walg_pg.catchup.receive import Receiver
+from walg_pg.catchup.state import SET_ASIDE
 from walg_pg.catchup.wire import Connection, connect, listen, parse_address
 
 SYSTEM = 7_000_000_000_000_000_001

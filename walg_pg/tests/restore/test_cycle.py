@@ -87,6 +87,9 @@ def test_a_replica_catches_up(site: Site, tmp_path: Path) -> None:
         replica.stop()
         for number in range(2, 5):
             site.work(number)
+        site.wal_g("catchup-push", str(site.primary.data), "--from-lsn", "0/F0000000")
+        with pytest.raises(AssertionError, match="would be missing"):
+            site.wal_g("catchup-fetch", str(replica.data), "LATEST")
         site.wal_g("catchup-push", str(site.primary.data), "--from-lsn", stood)
         # The replica could not follow by WAL alone: it is gone.
         expected = site.primary.query(SUM)

@@ -5,11 +5,13 @@ Facts: spec/stream-backups.md 13. An engine may add entries of its own (logs, ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from walg_core.backups import claims
 from walg_core.backups.catalog import FOLDER, BackupObject, NoBackups, find, list_backups
 from walg_core.errors import WalgError
 from walg_core.observe import log
@@ -88,11 +90,26 @@ def entries(
     return out
 
 
-def execute(source: Storage, destination: Storage, plan: Iterable[Entry]) -> int:
+def execute(
+    source: Storage,
+    destination: Storage,
+    plan: Iterable[Entry],
+    claimed: Mapping[str, Mapping[str, object]] | None = None,
+) -> int:
     """Copy what is not there yet, up to 8 objects at once; returns how many. Raises WalgError, StorageError.
 
-    Objects of equal size are taken as copied; another size is an error, raised before anything is written.
+    Objects of equal size are taken as copied; another size is an error, raised before anything is written. `claimed`:
+    the backups that are copied, with what a claim of each says; a deletion at the destination leaves them alone.
     """
+    with ExitStack() as held:
+        for name, values in (claimed or {}).items():
+            held.enter_context(claims.of_backup(destination, name, values))
+        if claimed:
+            claims.check_no_deletion(destination)
+        return _execute(source, destination, plan)
+
+
+def _execute(source: Storage, destination: Storage, plan: Iterable[Entry]) -> int:
     wanted = sorted(plan, key=lambda entry: (entry.phase, entry.sequence))
     targets: dict[str, Entry] = {}
     for entry in wanted:
@@ -152,7 +169,8 @@ def copy_backups(
         destination = open_side(context, destination_file, "--to")
         try:
             backups = choose(source, name)
-            return execute(source, destination, entries(source, backups, depth_of=depths_of(source)))
+            plan = entries(source, backups, depth_of=depths_of(source))
+            return execute(source, destination, plan, {backup.name: {} for backup in backups})
         finally:
             destination.close()
     finally:

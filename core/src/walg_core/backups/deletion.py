@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from walg_core.backups import times
-from walg_core.backups.catalog import FOLDER, SENTINEL_SUFFIX, NoBackups, name_time
+from walg_core.backups import claims, times
+from walg_core.backups.catalog import FOLDER, SENTINEL_SUFFIX, NoBackups, name_time, sentinel_key
 from walg_core.errors import UsageError, WalgError
 from walg_core.observe import log
 from walg_core.storage.api import ObjectInfo, Storage
@@ -255,12 +255,46 @@ def plan_backups(storage: Storage, doomed: Sequence[Candidate], folder: str = FO
 
 
 def plan_garbage(storage: Storage, backups: Sequence[Candidate], folder: str = FOLDER) -> Plan:
-    """What failed pushes left: folders below `folder` that belong to no backup. A running push looks the same."""
+    """What failed pushes left: folders below `folder` without a backup. `respect_claims` spares running ones."""
     names = {backup.name for backup in backups}
     plan = Plan(storage, prefix=folder)
     for prefix in storage.list_dirs(folder):
         if backup_component(prefix, folder) not in names:
             plan.doomed.extend(storage.list_versions(prefix))
+    plan.doomed.extend(info for info in storage.list_dir(folder) if claims.is_claim(info.key, folder))
+    return plan
+
+
+def respect_claims(plan: Plan, backups: Sequence[Candidate], folder: str = FOLDER, *, named: bool = False) -> Plan:
+    """Spare what backups in progress consist of and build on. To be called after everything was listed.
+
+    `named`: the user chose what goes. Raises WalgError then, when a backup in progress builds on it.
+    """
+    known = {backup.name: backup for backup in backups}
+    reasons: dict[str, str] = {}
+    alive = claims.live(plan.storage, folder=folder)
+    for claim in alive:
+        if claim.kind == claims.BACKUP:
+            reasons[claim.name] = f"backup {claim.name} is {claim}"
+            log.info(f"Backup {claim.name} is kept: it is {claim}")
+        base = known.get(claim.base)
+        while base and base.name not in reasons:
+            reasons[base.name] = f"backup {claim.name}, {claim}, builds on {base.name}"
+            base = known.get(base.parent)
+    held = {claim.key: f"it is {claim}" for claim in alive}
+    doomed, plan.doomed = plan.doomed, []
+    for info in doomed:
+        owner = backup_component(info.key, folder)
+        if owner in reasons and named:
+            raise WalgError(f"nothing was deleted: {reasons[owner]}", hint="wait until it has ended")
+        if owner and owner not in known and owner not in reasons and not claims.is_claim(info.key, folder):
+            # It may have ended, and given up its claim, after the backups were listed.
+            finished = plan.storage.exists(sentinel_key(owner, folder))
+            reasons[owner] = f"backup {owner} has just been finished" if finished else ""
+        if reason := held.get(info.key) or reasons.get(owner):
+            plan.spared[info.key] = reason
+        else:
+            plan.doomed.append(info)
     return plan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from walg_core.backups import claims
 from walg_core.backups.catalog import FOLDER, SENTINEL_SUFFIX
 from walg_core.backups.deletion import Candidate
 from walg_core.observe import log
@@ -33,7 +34,7 @@ def split(
 
 
 def garbage_prefixes(storage: Storage, backups: Sequence[Candidate], folder: str = FOLDER) -> list[str]:
-    """Names of the sub-folders that belong to no backup. A running push looks the same."""
+    """Names of the sub-folders that belong to no backup. A running push looks the same but for its claim."""
     names = {backup.name for backup in backups}
     found = [prefix[len(folder) :].rstrip("/") for prefix in storage.list_dirs(folder)]
     return [name for name in found if name not in names]
@@ -63,7 +64,10 @@ def purge(
     purged, retained = split(backups, count=count, after_ns=after_ns)
     log.info(f"Backups selected to be deleted: [{' '.join(backup.name for backup in purged)}]")
     log.info(f"Backups selected to be retained: [{' '.join(backup.name for backup in retained)}]")
-    litter = garbage_prefixes(storage, backups) if garbage else []
+    running = {claim.name: claim for claim in claims.live(storage, claims.BACKUP)} if garbage else {}
+    litter = [name for name in garbage_prefixes(storage, backups) if name not in running] if garbage else []
+    for name, claim in running.items():
+        log.info(f"Backup {name} is kept: it is {claim}")
     if garbage:
         log.info(f"Garbage prefixes in backups folder: [{' '.join(litter)}]")
     if not confirm:
@@ -73,5 +77,8 @@ def purge(
     for backup in purged:
         remove_backup(storage, backup.name)
     for name in litter:
+        if storage.exists(f"{FOLDER}{name}{SENTINEL_SUFFIX}"):
+            log.info(f"Backup {name} has just been finished: it is kept")
+            continue
         remove_folder(storage, f"{FOLDER}{name}/")
     log.info(f"Backups were purged: deleted: {len(purged)}, retained: {len(retained)}")

@@ -190,6 +190,7 @@ def delete_older(
     log.info("Start delete")
     for storage, backups in held:
         plan = deletion.plan_older(storage, target, backups, scopes=(FOLDER, *engine.archives))
+        deletion.respect_claims(plan, backups)
         deletion.report_and_delete(plan, confirm=confirm)
 
 
@@ -199,6 +200,8 @@ def delete_everything(context: Context, engine: StreamEngine, *, force: bool, co
     for storage in context.read_storages():
         backups = candidates(storage, engine)
         plan = deletion.plan_everything(storage, backups, force=force, scopes=(FOLDER, *engine.archives))
+        if not force:
+            deletion.respect_claims(plan, backups)
         deletion.report_and_delete(plan, confirm=confirm)
 
 
@@ -214,7 +217,8 @@ def delete_target(
     backups = candidates(storage, engine)
     target = next(each for each in backups if each.name == found.name)
     doomed = deletion.dependants(backups, target, family=family)
-    deletion.report_and_delete(deletion.plan_backups(storage, doomed), confirm=confirm)
+    plan = deletion.respect_claims(deletion.plan_backups(storage, doomed), backups, named=True)
+    deletion.report_and_delete(plan, confirm=confirm)
     if engine.deleted:
         engine.deleted(storage, [each.name for each in doomed], confirm)
 
@@ -222,7 +226,8 @@ def delete_target(
 def delete_garbage(context: Context, engine: StreamEngine, *, confirm: bool) -> None:
     """`delete garbage`: what failed pushes left."""
     for storage in context.read_storages():
-        plan = deletion.plan_garbage(storage, candidates(storage, engine))
+        backups = candidates(storage, engine)
+        plan = deletion.respect_claims(deletion.plan_garbage(storage, backups), backups)
         deletion.report_and_delete(plan, confirm=confirm)
 
 

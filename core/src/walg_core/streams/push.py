@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from walg_core import hooks
-from walg_core.backups import gojson, times
+from walg_core.backups import claims, gojson, times
 from walg_core.backups.catalog import FOLDER, sentinel_key
 from walg_core.errors import StorageError
 from walg_core.events import BackupEvent
@@ -76,8 +76,11 @@ def backup_of(
     *,
     prefix: str = "stream_",
     target: str = "",
+    base: str = "",
 ) -> Pushed:
     """Make one backup: `body` stores everything below the folder it gets and returns the plain and the stored size.
+
+    `base` is the backup that this one is an increment on: a deletion leaves it alone meanwhile.
 
     On any failure there is no sentinel, and what was stored is removed again as far as the storage allows. Raises what
     the source raises (CommandFailed), StorageError, ConfigError.
@@ -86,15 +89,27 @@ def backup_of(
     hooks.call(context.catalog, "walg_backup_starting", event=BackupEvent(context.engine, "", storage.name))
     start = times.now()
     name = new_name(storage, prefix)
-    try:
-        plain, stored = body(storage, f"{FOLDER}{name}/")
-        pushed = Pushed(name, start, times.now(), plain, stored)
-        storage.put_bytes(sentinel_key(name), gojson.dumps(sentinel(pushed)))
-    except BaseException:
-        remove_failed(storage, f"{FOLDER}{name}/")
-        raise
+    with claims.of_backup(storage, name, {"base": base} if base else {}):
+        try:
+            if base:
+                _check_base(storage, base)
+            plain, stored = body(storage, f"{FOLDER}{name}/")
+            pushed = Pushed(name, start, times.now(), plain, stored)
+            if base:
+                _check_base(storage, base)
+            storage.put_bytes(sentinel_key(name), gojson.dumps(sentinel(pushed)))
+        except BaseException:
+            remove_failed(storage, f"{FOLDER}{name}/")
+            raise
     hooks.notify(context.catalog, "walg_backup_finished", event=BackupEvent(context.engine, name, storage.name))
     return pushed
+
+
+def _check_base(storage: Storage, base: str) -> None:
+    if not storage.exists(sentinel_key(base)):
+        raise StorageError(
+            f"backup {base}, on which this one builds, was deleted meanwhile", hint="run backup-push again"
+        )
 
 
 def remove_failed(storage: Storage, prefix: str) -> None:

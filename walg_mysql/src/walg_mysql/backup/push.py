@@ -78,7 +78,8 @@ def push(context: Context, options: Options) -> str:
             made.append(_sentinel(storage, plan, pushed, directory))
             return made[0].values()
 
-        pushed = backup_of(context, body, sentinel, target=storage.name)
+        base = plan.base.parent if plan.base else ""
+        pushed = backup_of(context, body, sentinel, target=storage.name, base=base)
     log.info(f"Backup {pushed.name}: {pushed.plain_size} bytes read, {pushed.stored_size} stored")
     if options.count_journals and not options.marks.permanent:
         _account(storage, pushed.name, made[0].stop_ns)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from walg_core.backups import claims
 from walg_core.errors import EngineError, StorageError
 from walg_core.observe import log
 from walg_core.pipeline.reader import IterReader
 from walg_core.storage.api import Storage
 
 from walg_pg import names
+from walg_pg.backup.base import Base
+from walg_pg.catalog.running import claim_values
 from walg_pg.sentinel import (
     FilesMetadata,
     Sentinel,
@@ -16,6 +22,27 @@ from walg_pg.sentinel import (
     write_metadata,
     write_sentinel,
 )
+
+
+@contextmanager
+def claim(
+    storage: Storage, name: str, base: Base | None, start_lsn: int, folder: str = names.BACKUPS
+) -> Iterator[None]:
+    """Deletions leave the backup's parts, its base and its WAL alone inside. Raises WalgError, StorageError."""
+    built_on = base.name if base else ""
+    with claims.of_backup(storage, name, claim_values(built_on, start_lsn), folder):
+        if folder == names.BACKUPS:
+            claims.check_not_doomed(storage, {name, built_on})
+        check_base(storage, base)
+        yield
+
+
+def check_base(storage: Storage, base: Base | None) -> None:
+    """Raises EngineError when the base is there no more."""
+    if base and base.name and not storage.exists(names.sentinel_key(base.name)):
+        raise EngineError(
+            f"the base {base.name} was deleted while this delta was being made", hint="run backup-push again"
+        )
 
 
 def prepare_place(storage: Storage, name: str, folder: str = names.BACKUPS) -> None:

@@ -92,6 +92,12 @@ class LocalPush:
         name = self._name(segment)
         log.info(f"Started backup with name {name} at LSN {format_lsn(self.begun.lsn)}")
         self.archiving = mode.check_archiving(self.server, self.facts.in_recovery)
+        with finish.claim(self.storage, name, self.base, self.begun.lsn, self.folder):
+            self._fill(name)
+        return name
+
+    def _fill(self, name: str) -> None:
+        """Everything that is stored, under the backup's claim."""
         finish.prepare_place(self.storage, name, self.folder)
         names_of_databases = self._collect_names()
         self._pack(name)
@@ -107,8 +113,8 @@ class LocalPush:
         if self.options.permanent and self.base:
             base.make_chain_permanent(self.base)
         finish.check_parts(self.storage, name, self.uploader.stored, self.folder)
+        finish.check_base(self.storage, self.base)
         finish.publish(self.storage, name, sentinel, files, self.folder)
-        return name
 
     def _choose_base(self) -> base.Base | None:
         return base.choose(self.context, self.storage, self.options, self.facts)

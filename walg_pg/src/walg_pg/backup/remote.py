@@ -61,6 +61,12 @@ class RemotePush:
         begun = backup.start(rate=self._rate(), verify=self.options.verify)
         name = names.full_name(begun.timeline, begun.lsn // self.segment_size, self.segment_size)
         log.info(f"Started backup with name {name} at LSN {format_lsn(begun.lsn)}")
+        with finish.claim(self.storage, name, None, begun.lsn):
+            self._fill(backup, name, begun)
+        return name
+
+    def _fill(self, backup: BaseBackup, name: str, begun: Position) -> None:
+        """Everything that is stored, under the backup's claim."""
         finish.prepare_place(self.storage, name)
         prefix = names.parts_prefix(name)
         self.uploader = parts.Uploader(self.context, self.storage, prefix, self.ledger, parts.Abort())
@@ -80,7 +86,6 @@ class RemotePush:
         files = FilesMetadata(self.ledger.files) if self.options.files_metadata else None
         finish.check_parts(self.storage, name, self.uploader.stored)
         finish.publish(self.storage, name, sentinel, files)
-        return name
 
     def _store(self, source: ServerTar, oid: str, tracker: progress.Tracker) -> tuple[tar.Entry, bytes] | None:
         """One archive as parts; its `pg_control`, if it has one."""

@@ -10,7 +10,8 @@ from walg_core.backups.catalog import NoBackups
 from walg_core.backups.copying import COMMIT, METADATA, Entry, execute
 from walg_core.errors import ConfigError, IntegrityError, ObjectNotFound
 
-from walg_pg.catalog.backups import WAL_FOLDER, Backup, find_backup, list_backups
+from walg_pg.catalog.backups import WAL_FOLDER, Backup, find_backup, list_backups, name_of
+from walg_pg.catalog.running import claim_values
 from walg_pg.lsn import is_segment_name, parse_segment_name, segment_name
 from walg_pg.names import timeline_of
 from walg_pg.sentinel import METADATA_NAME
@@ -51,7 +52,8 @@ def copy(context: Context, source_file: str, target_file: str, name: str = "", *
     """
     source, target = Side(context, source_file, "--from"), Side(context, target_file, "--to")
     try:
-        return execute(source.storage, target.storage, plan(source.storage, name, source.segment_size, history=history))
+        entries = plan(source.storage, name, source.segment_size, history=history)
+        return execute(source.storage, target.storage, entries, claimed_by(source.storage, entries))
     finally:
         source.storage.close()
         target.storage.close()
@@ -74,6 +76,17 @@ def plan(source: Storage, name: str, segment_size: int, *, history: bool) -> lis
         if info.key[len(WAL_FOLDER) :].partition(".")[2].startswith("history"):
             entries.setdefault(info.key, Entry(info.key, info.key, info.size))
     return list(entries.values())
+
+
+def claimed_by(source: Storage, entries: Iterable[Entry]) -> dict[str, dict[str, object]]:
+    """What the claims of the copied backups say at the target, by name."""
+    out = {}
+    for entry in entries:
+        if entry.phase == COMMIT:
+            backup = find_backup([source], name_of(entry.source))
+            sentinel = backup.sentinel()
+            out[backup.name] = claim_values(sentinel.delta_from, sentinel.start_lsn or 0, sentinel.finish_lsn)
+    return out
 
 
 def chain_of(source: Storage, backup: Backup) -> list[Backup]:

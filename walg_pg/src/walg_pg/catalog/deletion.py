@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from walg_core.backups.claims import is_claim
 from walg_core.errors import WalgError
 
 from walg_pg.catalog.backups import BASEBACKUPS, WAL_FOLDER, name_of
@@ -58,6 +59,7 @@ def before(history: History, target: Record) -> Decision:
             decision.newer_ns = target.time_ns
         else:
             decision.deleted[_key(record)] = f"it comes before {target.name}"
+    _keep_running(history, decision)
     _keep_bases(history, decision)
     for record in history.records:
         # From the target on every moment stays reachable, wherever the names of later backups' WAL would sort.
@@ -75,9 +77,47 @@ def _keep_wal_from(decision: Decision, record: Record) -> None:
     decision.wal_from[record.timeline] = min(first, record.first_segment)
 
 
+def _keep_running(history: History, decision: Decision) -> None:
+    """What is being made or copied stays, whatever the same name meant before."""
+    for record in history.running:
+        decision.deleted.pop(_key(record), None)
+        decision.kept[_key(record)] = record.note
+
+
+def keep_all(history: History, reason: str = "nothing is to be deleted") -> Decision:
+    """No backup goes."""
+    decision = Decision(kept={_key(record): reason for record in history.records})
+    _keep_running(history, decision)
+    return decision
+
+
+def refuse_everything(history: History) -> None:
+    """Raises Refused when a backup is permanent or in progress."""
+    permanent = [record.name for record in history.records if record.permanent]
+    if permanent:
+        raise Refused(
+            f"there are permanent backups: {', '.join(permanent)}; nothing was deleted",
+            hint="use `wal-g delete everything FORCE` if they shall go too",
+        )
+    for record in history.running:
+        raise Refused(
+            f"backup {record.name} is not finished, {record.note}; nothing was deleted",
+            hint="wait until it has ended, or use `wal-g delete everything FORCE`",
+        )
+
+
+def needed_by_running(history: History, doomed: Iterable[Record]) -> str:
+    """Why these backups cannot go: one is in progress, or a base of one that is; "" when they can."""
+    names = {_key(record) for record in doomed}
+    for record in history.running:
+        if any(_key(each) in names for each in (record, *history.ancestors(record))):
+            return f"backup {record.name} needs it and is not finished: {record.note}"
+    return ""
+
+
 def _keep_bases(history: History, decision: Decision) -> None:
     """No kept delta loses a backup of its chain."""
-    for record in history.records:
+    for record in (*history.records, *history.running):
         if _key(record) in decision.kept:
             for base in history.ancestors(record):
                 if decision.deleted.pop(_key(base), None) is not None:
@@ -99,6 +139,7 @@ def keep_only(history: History, keep: dict[tuple[str, str], str], window: Record
             decision.deleted[_key(record)] = "no rule of the policy keeps it"
         if window is not None and record.moment >= window.moment and _key(record) in decision.kept:
             _keep_wal_from(decision, record)
+    _keep_running(history, decision)
     _keep_bases(history, decision)
     return decision
 
@@ -116,7 +157,10 @@ def of_family(history: History, record: Record, *, whole: bool, force: bool) -> 
             f"{', '.join(permanent)} {'is' if len(permanent) == 1 else 'are'} permanent; nothing was deleted",
             hint="unmark with `wal-g backup-mark -i NAME`, or add --force",
         )
+    if reason := needed_by_running(history, family):
+        raise Refused(f"{start.name} cannot be deleted now, {reason}", hint="wait until that has ended")
     decision = Decision()
+    _keep_running(history, decision)
     for each in family:
         why = "it was named" if each == record else f"it builds on {start.name}" if each != start else "FIND_FULL"
         decision.deleted[_key(each)] = why
@@ -141,7 +185,7 @@ class Objects:
     def _protected_ranges(self) -> dict[int, list[tuple[int, int]]]:
         """WAL that stays for single backups: permanent ones, and those that a rule keeps before the target."""
         out: dict[int, list[tuple[int, int]]] = {}
-        for record in self._history.records:
+        for record in (*self._history.records, *self._history.running):
             if (record.storage, record.name) in self._decision.kept:
                 out.setdefault(record.timeline, []).append((record.first_segment, record.last_segment))
         return out
@@ -166,7 +210,7 @@ class Objects:
         target = self._decision.target
         for info in objects:
             if info.key.startswith(BASEBACKUPS):
-                if self._owner(info.key) in self._deleted:
+                if owner_of(info.key) in self._deleted:
                     yield info
             elif (
                 info.key.startswith(WAL_FOLDER)
@@ -179,15 +223,14 @@ class Objects:
     def of_deleted(self, objects: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
         """The objects of the deleted backups only."""
         for info in objects:
-            if info.key.startswith(BASEBACKUPS) and self._owner(info.key) in self._deleted:
+            if info.key.startswith(BASEBACKUPS) and owner_of(info.key) in self._deleted:
                 yield info
 
-    def _owner(self, key: str) -> str:
-        return name_of(key[len(BASEBACKUPS) :].partition("/")[0])
-
     def _protected(self, info: ObjectInfo) -> bool:
+        if is_claim(info.key):
+            return True
         if info.key.startswith(BASEBACKUPS):
-            owner = self._owner(info.key)
+            owner = owner_of(info.key)
             return owner in self._kept or (owner not in self._records and self._recent(info))
         if info.key.startswith(WAL_FOLDER):
             place = position_in(info.key[len(WAL_FOLDER) :][:24], self._history.segment_size)
@@ -203,6 +246,11 @@ class Objects:
 
     def _recent(self, info: ObjectInfo) -> bool:
         return self._decision.newer_ns is not None and info.modified_ns > self._decision.newer_ns
+
+
+def owner_of(key: str) -> str:
+    """The backup that an object below `basebackups_005/` belongs to."""
+    return name_of(key[len(BASEBACKUPS) :].partition("/")[0])
 
 
 def sentinels_first(
@@ -221,6 +269,3 @@ def sentinels_first(
         else:
             rest.append(info)
     return [levels[level] for level in sorted(levels, reverse=True)] + ([rest] if rest else [])
-
-
-Select = Callable[[Objects, Iterable["ObjectInfo"]], Iterator["ObjectInfo"]]

@@ -55,6 +55,8 @@ class Record:
     last_segment: int = 0
     timeline: int = 0
     system: int | None = None
+    note: str = ""
+    """Why it must not be touched, of backups in progress."""
 
     @property
     def full(self) -> bool:
@@ -67,14 +69,17 @@ class Record:
 
 
 class History:
-    """All backups, in the order of deletion, oldest first.
+    """All backups, in the order of deletion, oldest first; apart from them those in progress (`running`).
 
     The default order is timeline and segment. With `by_time` it is the start time of the metadata; where one is
     unknown the default order is used, with a warning.
     """
 
-    def __init__(self, records: Iterable[Record], *, segment_size: int, by_time: bool = False) -> None:
+    def __init__(
+        self, records: Iterable[Record], *, segment_size: int, by_time: bool = False, running: Sequence[Record] = ()
+    ) -> None:
         self.segment_size = segment_size
+        self.running = tuple(running)
         found = list(records)
         if by_time and any(record.start_ns is None for record in found):
             unknown = next(record.name for record in found if record.start_ns is None)
@@ -141,8 +146,10 @@ class History:
         return max(self.records, key=lambda record: record.moment, default=None)
 
 
-def read_history(storages: Sequence[Storage], *, segment_size: int, by_time: bool = False) -> History:
-    """Read every sentinel and every `metadata.json`.
+def read_history(
+    storages: Sequence[Storage], *, segment_size: int, by_time: bool = False, running: Sequence[Record] = ()
+) -> History:
+    """Read every sentinel and every `metadata.json`; `running` are the backups in progress.
 
     Raises StorageError and IntegrityError: what cannot be read is never taken for "not permanent".
     """
@@ -150,7 +157,7 @@ def read_history(storages: Sequence[Storage], *, segment_size: int, by_time: boo
     for backup in list_backups(storages, BASEBACKUPS):
         sentinel = backup.sentinel()
         records.append(record_of(backup, sentinel, _metadata(backup), segment_size))
-    return History(records, segment_size=segment_size, by_time=by_time)
+    return History(records, segment_size=segment_size, by_time=by_time, running=running)
 
 
 def _metadata(backup: Backup) -> BackupMetadata | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from walg_core.backups.catalog import BackupNotFound
+from walg_core.backups.claims import check_not_doomed
 from walg_core.backups.gojson import dumps
 from walg_core.errors import WalgError
 from walg_core.observe import log
@@ -46,10 +48,22 @@ def mark(storages: Sequence[Storage], name: str, *, permanent: bool, segment_siz
     for each in chain:
         if each.permanent != permanent:
             storage = next(storage for storage in storages if storage.name == each.storage)
-            set_permanent(Backup(each.name, BASEBACKUPS, 0, storage), permanent)
+            _set_safely(Backup(each.name, BASEBACKUPS, 0, storage), permanent)
             changed.append(each.name)
             log.info(f"Backup {each.name} is now marked as {'permanent' if permanent else 'impermanent'}")
     return changed
+
+
+def _set_safely(backup: Backup, permanent: bool) -> None:
+    """Set the flag unless a deletion takes the backup at the same time. Raises WalgError then."""
+    if permanent:
+        check_not_doomed(backup.storage, [backup.name])
+    set_permanent(backup, permanent)
+    if permanent:
+        if not backup.storage.exists(backup.key):
+            backup.storage.delete([backup.prefix + METADATA_NAME])
+            raise BackupNotFound(backup.name)
+        check_not_doomed(backup.storage, [backup.name])
 
 
 def _check_descendants(history: History, record: Record) -> None:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 
 from walg_core.context import Context
-from walg_core.errors import EngineError, IntegrityError, UsageError
+from walg_core.errors import EngineError, IntegrityError
 from walg_core.io.destination import Destination, components, show, write_all
 from walg_core.observe import log, progress
 from walg_core.observe.progress import Tracker
@@ -25,19 +25,16 @@ from walg_pg.catchup.messages import (
     TABLESPACE_MAP,
     Body,
     Command,
-    Control,
     read_command,
     read_control,
     write_hello,
 )
 from walg_pg.catchup.send import is_spared
+from walg_pg.catchup.state import check_stopped, finished, own_control, set_aside
 from walg_pg.catchup.wire import Connection, listen
 from walg_pg.restore import increments, tablespaces
 
-SET_ASIDE = "global/pg_control.catchup"
-"""The replica's own control file while it is being changed."""
 _PARTIAL = b".catchup"
-_CONTROL_SIZE = 8192
 _SIZE_LIMIT = 1 << 50
 _LINK_IT = "link the tablespace's oid in {}/pg_tblspc to an empty directory, then repeat both commands"
 
@@ -50,14 +47,14 @@ class Receiver:
         self._page = int(context.config.get("WALG_PG_BLOCK_SIZE"))
         self._fsync = not context.config.get("WALG_TAR_DISABLE_FSYNC")
         self._directory = os.path.realpath(directory)
-        self.control = self._own_control()
+        self.control = own_control(self._directory)
         self.files = 0
         self._changing = False
         self._contents: dict[str, bytes] = {}
 
     def run(self, address: str) -> None:
         """Raises WalgError, OSError; once something was changed the directory cannot be started then."""
-        self._check_stopped()
+        check_stopped(self._directory)
         if self._context.crypter() is None:
             log.warning("no encryption is configured: whoever reaches the port first decides what the replica gets")
         with listen(address) as listening:
@@ -70,7 +67,7 @@ class Receiver:
 
     def converse(self, connection: Connection) -> None:
         """The whole exchange with one sender."""
-        self._check_stopped()
+        check_stopped(self._directory)
         connection.send(write_hello(self.control, self._own_files()))
         decoder = connection.decoder()
         with Destination(self._directory, fsync=self._fsync) as root, progress.track(None, "received") as tracker:
@@ -86,27 +83,6 @@ class Receiver:
                     log.error(f"{self._directory} is incomplete and cannot be started: run both commands again")
                 raise
             self._complete()
-
-    def _own_control(self) -> Control:
-        for name in (PG_CONTROL, SET_ASIDE):
-            path = f"{self._directory}/{name}"
-            try:
-                with open(path, "rb") as file:
-                    return read_control(file.read(_CONTROL_SIZE), path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-        raise UsageError(
-            f"{self._directory} is not a data directory: it has no {PG_CONTROL}",
-            hint="give the data directory of the stopped replica",
-        )
-
-    def _check_stopped(self) -> None:
-        if os.path.lexists(f"{self._directory}/postmaster.pid"):
-            raise EngineError(
-                f"{self._directory} has a postmaster.pid: a server runs on it", hint="stop the replica first"
-            )
 
     def _own_files(self) -> dict[str, int]:
         """Entries of the directory with their times, without those that are nobody else's affair."""
@@ -167,11 +143,7 @@ class Receiver:
         """From here on no server starts on the directory."""
         if self._changing:
             return
-        self._check_stopped()
-        control = self._root.read_file(components(PG_CONTROL), _CONTROL_SIZE)
-        if control is not None:
-            self._root.write_file(components(SET_ASIDE), control)
-            self._root.remove(components(PG_CONTROL))
+        set_aside(self._root)
         self._changing = True
 
     def _target(self, name: str) -> tuple[bytes, ...]:
@@ -259,8 +231,7 @@ class Receiver:
         self._root.write_file(components(LABEL), label, self._file_mode)
         # The links are there; a map would make the server put the primary's locations in their place.
         self._root.remove(components(TABLESPACE_MAP))
-        self._root.write_file(components(PG_CONTROL), control, self._file_mode)
-        self._root.remove(components(SET_ASIDE))
+        finished(self._root, control, self._file_mode)
 
 
 def _orders(decoder: Decoder) -> Iterator[Command]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from walg_core.context import Context
 from walg_core.errors import EngineError
@@ -114,8 +114,7 @@ class Sender:
             for message in self._file(found, name, incrementer if name in known else None):
                 tracker.advance(len(message))
                 yield message
-        gone = sorted(name for name in known if name and name not in seen and not is_spared(name))
-        if gone:
+        if gone := vanished(known, seen, walk.tablespaces):
             yield self._writer.command(Command(kind="delete", names=tuple(gone)))
         if walk.control is None:
             raise EngineError(f"{self._directory} has no global/pg_control any more")
@@ -187,6 +186,24 @@ def check(facts: mode.ServerFacts, theirs: Control) -> None:
             f"the replica is on timeline {theirs.timeline}, this server on {facts.timeline}",
             hint="it may have changes that this server never had; use pg_rewind, or make a new one with backup-fetch",
         )
+
+
+def vanished(known: Iterable[str], seen: set[str], tablespaces: Container[str]) -> list[str]:
+    """What the receiver has to delete, content before directories; `seen` and `tablespaces`: the primary's.
+
+    The original's receiver lists the links of tablespaces, ours what is behind them; and it gives up at a directory
+    that is not empty: directories stay in which the replica keeps something of its own.
+    """
+    staying: set[str] = set()
+    gone = []
+    for name in known:
+        parts = name.split("/")
+        is_link = parts[0] == "pg_tblspc" and len(parts) == 2 and parts[1] in tablespaces
+        if not name or is_link or name in seen or is_spared(name):
+            staying.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        else:
+            gone.append(name)
+    return sorted((name for name in gone if name not in staying), reverse=True)
 
 
 def is_spared(name: str) -> bool:

@@ -57,8 +57,8 @@ Example: WALG_SLOTNAME=archive wal-g wal-receive
 """
 RESTORE = """Fetch the WAL that pg_rewind needs.
 
-For two clusters that parted: TARGET_PGDATA, which is to be rewound, gets its own WAL since the last checkpoint that both
-share, SOURCE_PGDATA its WAL since then.
+For two clusters that parted: TARGET_PGDATA, which is to be rewound, gets its own WAL since the last checkpoint that
+both share, SOURCE_PGDATA its WAL since then.
 
 Example: wal-g wal-restore /var/lib/postgresql/old-primary /var/lib/postgresql/new-primary
 """

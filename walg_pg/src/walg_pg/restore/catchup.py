@@ -1,7 +1,7 @@
 """`catchup-fetch`: a catchup backup laid over a replica's data directory (spec/postgres-backup.md 15.2).
 
 Full files replace the replica's, increments are written into them (missing files are created), nothing is deleted.
-`global/pg_control` is written last: until then the replica keeps its old one and must not be started.
+A backup that does not go on from where the replica stands is refused before anything is changed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from walg_core.errors import EngineError
 from walg_core.io.destination import Destination, components
 from walg_core.observe import log
 
-from walg_pg.catalog.backups import CATCHUP, find_backup
+from walg_pg.catalog.backups import CATCHUP, WAL_FOLDER, find_backup
+from walg_pg.catchup.messages import Control
+from walg_pg.catchup.state import check_continues, check_stopped, finished, own_control, set_aside
+from walg_pg.journal.history import archived_history
+from walg_pg.lsn import parse_segment_name
+from walg_pg.names import own_segment_of
 from walg_pg.restore import checks, tablespaces
-from walg_pg.restore.chain import PG_CONTROL, Link, load_single
+from walg_pg.restore.chain import Link, load_single
 from walg_pg.restore.extract import Extractor, Progress
 
 if TYPE_CHECKING:
@@ -43,12 +47,13 @@ def catchup_fetch(context: Context, directory: str, name: str) -> None:
     storage = context.primary_storage()
     backup = find_backup([storage], name, CATCHUP)
     data = os.path.realpath(directory)
-    if os.path.lexists(os.path.join(data, "postmaster.pid")):
-        raise EngineError(f"{data} has a postmaster.pid: a server runs on it", hint="stop the replica first")
+    check_stopped(data)
     link = load_single(backup)
+    _check(context, link, own_control(data))
     log.info(f"Selecting the catchup backup {backup.name}")
     with Destination(data, fsync=not context.config.get("WALG_TAR_DISABLE_FSYNC")) as root:
         layout = _mount(root, link, fsync=True)
+        set_aside(root)
         config = context.config
         extractor = CatchupExtractor(
             context,
@@ -66,8 +71,29 @@ def catchup_fetch(context: Context, directory: str, name: str) -> None:
         checks.belongs(root, link, extractor.control)
         root.finish()
         assert extractor.control is not None
-        root.write_file(components(PG_CONTROL), extractor.control, 0o600)
+        finished(root, extractor.control, 0o600)
     log.info(f"Catchup complete: {backup.name} is in {data}")
+
+
+def _check(context: Context, link: Link, replica: Control) -> None:
+    """The backup goes on from where the replica stands. Raises EngineError.
+
+    What the original makes says no system identifier in old versions, and has every file whole.
+    """
+    size = int(context.config.get("WALG_PG_WAL_SIZE")) << 20
+    timeline, number = parse_segment_name(own_segment_of(link.name), size)
+    sentinel = link.sentinel
+    system = sentinel.system_identifier if sentinel.system_identifier is not None else replica.system
+    changed = link.files is None or any(entry.incremented for entry in link.files.files.values())
+    history = []
+    if timeline != replica.timeline:
+        history = archived_history(context, context.primary_storage().folder(WAL_FOLDER), timeline)
+    check_continues(
+        replica,
+        Control(system, timeline, sentinel.start_lsn or number * size),
+        sentinel.delta_lsn if changed else None,
+        history,
+    )
 
 
 def _mount(root: Destination, link: Link, *, fsync: bool) -> tablespaces.Layout:
