@@ -368,3 +368,49 @@ def test_an_rdb_fetch_killed_at_any_moment_leaves_the_old_or_the_new(field: Any)
     field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
     target.start()
     assert digest(target.client) == new
+
+
+@pytest.mark.parametrize("told", ["by the files", "by the configuration", "by the flag"])
+def test_an_rdb_for_a_server_with_appendonly(field: Any, told: str) -> None:
+    source = field.server("source", *DEBUG)
+    field.aim(source)
+    fill(source.client)
+    if told == "by the flag":
+        # Leaves the mark of a diskless transfer behind the RDB.
+        field.environment["WALG_STREAM_CREATE_COMMAND"] = f"{field.client} -p {source.port} --rdb -"
+    field.run("backup-push")
+    options = (*DEBUG, "--appendonly", "yes")
+    target = field.server("target", *(options if told == "by the files" else DEBUG))
+    target.client.set("old", "data")
+    target.stop()
+    target.options = options
+    configuration = field.path / "redis.conf"
+    configuration.write_text(f'# a comment\ndir "{target.data}"\nappendonly no\nappendonly yes\nrename-command x ""\n')
+    where = {"WALG_REDIS_DATA_PATH": str(target.data)}
+    if told == "by the configuration":
+        where["WALG_REDIS_CONF_PATH"] = str(configuration)
+    words = ("--with-aof",) if told == "by the flag" else ()
+    _, err = field.run("backup-fetch", "LATEST", *words, **where)
+    assert "not read the restored RDB" not in err
+    for _ in range(2):
+        target.start()
+        assert digest(target.client) == digest(source.client)
+        target.client.set("later", "1")
+        source.client.set("later", "1")
+        target.stop()
+
+
+def test_an_rdb_that_a_server_may_not_read_is_warned_of(field: Any) -> None:
+    source = field.server("source")
+    field.aim(source)
+    field.run("backup-push")
+    target = field.path / "target"
+    where = {"WALG_REDIS_DATA_PATH": str(target), "WALG_REDIS_CONF_PATH": str(field.path / "redis.conf")}
+    assert "should the server have `appendonly yes`" in field.run("backup-fetch", "LATEST", **where)[1]
+    (field.path / "redis.conf").write_text(f"dir {target}\n")
+    assert "appendonly" not in field.run("backup-fetch", "LATEST", **where)[1]
+    command = {"WALG_STREAM_RESTORE_COMMAND": f"cat > {target}/dump.rdb"}
+    (field.path / "redis.conf").write_text(f"dir {target}\nappendonly yes\n")
+    assert "will not read the restored RDB" in field.run("backup-fetch", "LATEST", **where, **command)[1]
+    (field.path / "redis.conf").write_text("dir /elsewhere\nappendonly yes\n")
+    assert "should the server" in field.run("backup-fetch", "LATEST", "--skip-clean", **where)[1]

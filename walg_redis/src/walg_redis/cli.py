@@ -67,6 +67,7 @@ def backup_fetch(
     ts_backup: TsBackup = "",
     keep_old: Annotated[bool, typer.Option("--keep-old", help="keep the replaced data beside the new")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace a --ts-backup directory that is not empty")] = False,
+    with_aof: Annotated[bool, typer.Option("--with-aof", help="rdb: for a server with appendonly yes")] = False,
 ) -> None:
     """Restore a backup: beside the old data, checked, then swapped. The server must be stopped."""
     from walg_redis.restore.fetch import Options, fetch
@@ -83,6 +84,7 @@ def backup_fetch(
             ts_backup,
             keep_old,
             force,
+            with_aof,
         ),
     )
 
