@@ -414,3 +414,47 @@ def test_an_rdb_that_a_server_may_not_read_is_warned_of(field: Any) -> None:
     assert "will not read the restored RDB" in field.run("backup-fetch", "LATEST", **where, **command)[1]
     (field.path / "redis.conf").write_text("dir /elsewhere\nappendonly yes\n")
     assert "should the server" in field.run("backup-fetch", "LATEST", "--skip-clean", **where)[1]
+
+
+def test_a_killed_aof_backup_lists_nothing_and_its_links_are_freed(field: Any) -> None:
+    source = field.server("source", "--appendonly", "yes")
+    field.aim(source)
+    for number in range(20):
+        source.client.set(f"large{number}", random.Random(number).randbytes(500_000).hex())
+    push = stopped_with_pins(field, source)
+    second = field.popen("backup-push", "--type", "aof")
+    assert second.wait(180) == 1
+    assert "another backup has its links" in second.communicate()[1]
+    push.kill()
+    push.wait(180)
+    before = len(field.names())
+    left = {path.name for path in (source.data / "pinned").iterdir()}
+    assert "appendonly.aof.1.base.rdb" in left
+    source.client.bgrewriteaof()
+    while source.client.info("persistence")["aof_rewrite_in_progress"]:
+        time.sleep(0.01)
+    assert not (source.data / "appendonlydir/appendonly.aof.1.base.rdb").exists()
+    field.run("backup-push", "--type", "aof")
+    assert list((source.data / "pinned").iterdir()) == []
+    assert len(field.names()) == before + 1
+    _, err = field.run(
+        "backup-push", "--type", "aof", status=1,
+        WALG_REDIS_APPENDONLY_TEMP_MANIFEST=str(source.data / "appendonlydir"),
+    )  # fmt: skip
+    assert "is the AOF directory itself" in err
+    assert (source.data / "appendonlydir/appendonly.aof.manifest").exists()
+
+
+def test_a_push_without_a_command_is_cold(field: Any) -> None:
+    """Neither the application nor the client library is imported: together they cost five times the whole backup."""
+    source = field.server("source")
+    field.aim(source)
+    field.run("backup-push", "--type", "rdb")
+    process = field.popen("backup-push", "--type", "rdb", "--permanent", PYTHONPROFILEIMPORTTIME="1")
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    imported = {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")}
+    costly = {"asyncio", "dataclasses", "datetime", "json", "logging", "pydantic", "re", "redis", "selectors", "socket",
+              "ssl", "subprocess", "tempfile", "typer", "typing"}  # fmt: skip
+    assert "walg_redis.backup.replication" in imported
+    assert sorted(imported & costly) == []

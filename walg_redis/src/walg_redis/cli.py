@@ -8,7 +8,8 @@ from walg_core.streams import engine as work
 from walg_core.streams.cli import Confirm, Detail, Json, Name, Pretty, TargetStorage, add_copy, add_delete, add_mark
 from walg_core.streams.engine import StreamEngine
 
-from walg_redis.sentinel import FORM, check_type
+from walg_redis.form import FORM
+from walg_redis.sentinel import check_type
 
 ENGINE = StreamEngine(form=FORM)
 

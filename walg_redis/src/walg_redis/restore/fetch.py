@@ -25,12 +25,13 @@ from walg_core.streams.fetch import open_stream
 
 from walg_redis.backup.tars import PARTITIONS
 from walg_redis.connection import command_environment
+from walg_redis.form import FORM
 from walg_redis.restore import appendonly
 from walg_redis.restore.check import check_aof, check_rdb
 from walg_redis.restore.stopped import require_stopped
 from walg_redis.restore.swap import Old, Staging, dump_files, replace_directory
 from walg_redis.restore.tars import unpack
-from walg_redis.sentinel import ATTACHED, FORM, version_pair
+from walg_redis.sentinel import ATTACHED, version_pair
 
 if TYPE_CHECKING:
     from walg_core.context import Context
