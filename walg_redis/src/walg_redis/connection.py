@@ -139,16 +139,30 @@ def facts(config: Config) -> Facts:
     from walg_redis.resp import Connection
 
     try:
-        server = Connection(address(config))
-        try:
-            memory, keyspace = info(server, "memory"), info(server, "keyspace")
-        finally:
-            server.close()
+        where = address(config)
+        # Details are not worth the wait that data is.
+        server = Connection(where._replace(timeout=min(where.timeout, 10.0)))
     except WalgError as error:
-        log.warning(f"the server does not tell its memory and databases, the backup's details stay empty: {error}")
-        return Facts()
+        return _unknown(error)
+    try:
+        return facts_of(server)
+    finally:
+        server.close()
+
+
+def facts_of(server: "Connection") -> Facts:
+    """The same over a connection; a refusal is only reported, too."""
+    try:
+        memory, keyspace = info(server, "memory"), info(server, "keyspace")
+    except WalgError as error:
+        return _unknown(error)
     numbers = [int(name[2:]) for name in keyspace if name.startswith("db") and name[2:].isdigit()]
     return Facts(_number(memory, "used_memory"), _number(memory, "used_memory_rss"), max(numbers, default=0))
+
+
+def _unknown(error: WalgError) -> Facts:
+    log.warning(f"the server does not tell its memory and databases, the backup's details stay empty: {error}")
+    return Facts()
 
 
 def _number(values: dict[str, str], name: str) -> int:

@@ -1,6 +1,5 @@
 """`backup-push` of every type (spec/redis.md 3). Cold for an rdb: what other types need is imported for them."""
 
-import _thread
 import os
 from collections import namedtuple
 
@@ -13,7 +12,7 @@ from walg_core.pipeline.transfer import store
 from walg_core.streams.marks import CREATE, Marks
 from walg_core.streams.push import Pushed, backup_of, store_stream
 
-from walg_redis.connection import Facts, address, command_environment, facts
+from walg_redis.connection import Facts, address, command_environment, facts, facts_of
 from walg_redis.sentinel import ATTACHED, main_sentinel, tiered_sentinel
 
 TYPE_CHECKING = False
@@ -64,16 +63,23 @@ def _check_tree(options: Options) -> None:
 def _push_main(context: "Context", options: Options) -> str:
     kind = options.kind.removesuffix("_ts")
     parts: list[Tiered] = []
-    version = ""
+    version, told = "", Facts()
     if kind == "aof":
         from walg_redis.backup.aof import server_version, store_aof
 
         version = server_version(context)
-    server = _Facts(context)
+    if kind == "aof" or context.config.get(CREATE):
+        told = facts(context.config)
     shards = _slots(context) if options.sharded else b""
 
     def body(storage: "Storage", folder: str) -> tuple[int, int]:
-        plain, stored = (store_aof if kind == "aof" else _store_rdb)(context, storage, folder)
+        nonlocal told
+        if kind == "aof":
+            plain, stored = store_aof(context, storage, folder)
+        else:
+            source, found = _open_rdb(context)
+            told = found or told
+            plain, stored = store_stream(context, storage, folder, source)
         if shards:
             held = store(context, storage, f"{folder}slots.json", BytesReader(shards))
             plain, stored = plain + (held.plain_size if kind == "rdb" else 0), stored + held.stored_size
@@ -86,7 +92,7 @@ def _push_main(context: "Context", options: Options) -> str:
     pushed = backup_of(
         context,
         body,
-        lambda done: main_sentinel(done, options.marks, kind, server.result(), version),
+        lambda done: main_sentinel(done, options.marks, kind, told, version),
         prefix="aof_" if kind == "aof" else "stream_",
     )
     if parts:
@@ -99,28 +105,6 @@ def _slots(context: "Context") -> bytes:
     from walg_redis.backup import slots
 
     return gojson.dumps(slots.read(context.config))
-
-
-class _Facts:
-    """INFO, asked while the server prepares the data: both take their time to begin."""
-
-    def __init__(self, context: "Context") -> None:
-        self._found = Facts()
-        self._context = context
-        self._done = _thread.allocate_lock()
-        self._done.acquire()
-        _thread.start_new_thread(self._ask, ())
-
-    def _ask(self) -> None:
-        try:
-            self._found = facts(self._context.config)
-        finally:
-            self._done.release()
-
-    def result(self) -> Facts:
-        """Waits for the answer. Asked for once."""
-        self._done.acquire()
-        return self._found
 
 
 def _attach(context: "Context", main: Pushed, options: Options, part: "Tiered") -> None:
@@ -158,18 +142,23 @@ def _push_tiered(context: "Context", options: Options) -> str:
     return pushed.name
 
 
-def _store_rdb(context: "Context", storage: "Storage", folder: str) -> tuple[int, int]:
+def _open_rdb(context: "Context") -> tuple[Reader, Facts | None]:
+    """The RDB, and what the server tells where it is asked over the same connection."""
     config = context.config
     text = config.get(CREATE)
-    source: Reader
     if text and text.strip():
         from walg_core.streams.commands import CommandReader
 
-        source = CommandReader(text, extra=command_environment(config))
-    elif text is not None:
+        return CommandReader(text, extra=command_environment(config)), None
+    if text is not None:
         raise ConfigError(f"{CREATE} not configured: it is empty", hint="unset it to back up without a command")
-    else:
-        from walg_redis.backup.replication import RdbTail, ReplicationReader
+    from walg_redis.backup.replication import RdbTail, ReplicationReader
+    from walg_redis.resp import Connection
 
-        source = RdbTail(ReplicationReader(address(config)))
-    return store_stream(context, storage, folder, source)
+    server = Connection(address(config))
+    try:
+        found = facts_of(server)
+        return RdbTail(ReplicationReader(server)), found
+    except BaseException:
+        server.close()
+        raise

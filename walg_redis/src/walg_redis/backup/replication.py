@@ -6,7 +6,6 @@ No external command is needed, nothing is written on the server's disk when it r
 from walg_core.errors import EngineError, IntegrityError
 from walg_core.pipeline.reader import CHUNK
 
-from walg_redis.connection import Address
 from walg_redis.resp import Connection, Refused
 
 _MARK = 40
@@ -14,25 +13,24 @@ _MARK = 40
 
 
 class ReplicationReader:
-    """The RDB that the server sends to a new replica. Closing ends the replication.
+    """The RDB that the server sends to a new replica. Closing ends the replication and its connection `server`.
 
     Raises EngineError when the server refuses or breaks off; the end of data is only reported when all has come.
     """
 
-    def __init__(self, where: Address) -> None:
-        self._server = Connection(where)
+    def __init__(self, server: Connection) -> None:
+        self._server = server
         self._left = 0
         self._mark = b""
         self._done = False
         try:
-            self._begin(where)
+            self._begin(server)
         except BaseException:
             self.close()
             raise
-        self._buffer = self._server.rest()
+        self._buffer = server.rest()
 
-    def _begin(self, where: Address) -> None:
-        server = self._server
+    def _begin(self, server: Connection) -> None:
         # In Redis 7 `rdb-only` ends the replication after the RDB, instead of collecting later writes for us; older
         # servers do not know it.
         for words in (("capa", "eof"), ("rdb-only", "1")):
@@ -46,7 +44,7 @@ class ReplicationReader:
             answer = error.text.encode()
         if not (isinstance(answer, bytes) and answer.startswith(b"FULLRESYNC")):
             raise EngineError(
-                f"the server at {where.shown} does not replicate to us: {_text(answer)}",
+                f"the server at {server.where.shown} does not replicate to us: {_text(answer)}",
                 hint="the user needs the rights +psync +replconf +ping, and a replica must itself be in sync",
             )
         header = server.line()
@@ -55,7 +53,7 @@ class ReplicationReader:
         elif header.startswith(b"$") and header[1:].isdigit():
             self._left = int(header[1:])
         else:
-            raise EngineError(f"the server at {where.shown} answers PSYNC with {_text(header)!r}")
+            raise EngineError(f"the server at {server.where.shown} answers PSYNC with {_text(header)!r}")
 
     def read(self, size: int = -1, /) -> bytes:
         if self._done or size == 0:
