@@ -6,6 +6,7 @@ with their directories, in success and in failure.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ BACKUP = """#!/bin/sh
 # fdbbackup start -d file://DIR -w: makes a directory of range files in DIR.
 dir=${3#file://}/backup-2026-11-24-04-00-00.123456
 mkdir -p "$dir/kvranges" "$dir/properties"
+[ -z "$FAKE_HALF" ] || { head -c 1000 "$FAKE_DATABASE" > "$dir/kvranges/range,1"; echo "half done" >&2; kill -9 $$; }
 cp "$FAKE_DATABASE" "$dir/kvranges/range,1"
 echo 1 > "$dir/properties/log_begin_version"
 echo "The backup on tag \\`default' was successfully submitted." >&2
@@ -75,7 +77,7 @@ class Field:
 
     def run(self, *words: str, status: int = 0, **more: str) -> tuple[str, str]:
         process = self.start(*words, **more)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
         assert process.returncode == status, err
         return out, err
 
@@ -117,15 +119,97 @@ def test_failures_leave_nothing(field: Field) -> None:
     assert field.names() == []
 
 
+@pytest.mark.parametrize(
+    ("command", "match"),
+    [
+        (CREATE, "killed by SIGKILL|exit status 137"),
+        ("head -c 100000 /dev/urandom; kill -9 $$", "killed by SIGKILL"),
+        ("head -c 9000000 /dev/zero; kill -TERM $$", "killed by SIGTERM"),
+        ("head -c 9000000 /dev/zero | (head -c 100; exit 7)", "exit status 7"),
+        ("tar -c -C /no/such/directory .", "exit status 2"),
+        ("seq 100000 >&2; echo last words >&2; exit 1", "last words"),
+    ],
+)
+def test_a_create_command_that_breaks_off_lists_nothing(field: Field, command: str, match: str) -> None:
+    _, err = field.run("backup-push", status=1, WALG_STREAM_CREATE_COMMAND=command, FAKE_HALF="1")
+    assert re.search(match, err)
+    assert field.objects() == []
+
+
+@pytest.mark.parametrize(
+    "command", [f"{CREATE} && echo 'the tar is in' >&2", "for i in 1 2 3; do echo $i; sleep 0.1; done"]
+)
+def test_a_slow_create_command_is_waited_for(field: Field, command: str) -> None:
+    field.run("backup-push", WALG_STREAM_CREATE_COMMAND=command, FAKE_SLEEP="1")
+    (name,) = field.names()
+    restore = FETCH if "fdbbackup" in command else 'cat > "$FAKE_RESTORED"'
+    field.run("backup-fetch", name, WALG_STREAM_RESTORE_COMMAND=restore)
+    held = field.database.read_bytes() if "fdbbackup" in command else b"1\n2\n3\n"
+    assert field.restored.read_bytes() == held
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 180
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_killed_push_lists_nothing_and_the_next_one_succeeds(field: Field) -> None:
+    running = field.path / "running"
+    command = f"head -c 3000000 /dev/urandom; echo $$ > {running}.part; mv {running}.part {running}; sleep 600"
+    push = field.start("backup-push", WALG_STREAM_CREATE_COMMAND=command)
+    wait_for(running)
+    push.kill()
+    push.communicate(timeout=180)
+    os.killpg(int(running.read_text()), signal.SIGKILL)
+    assert field.names() == []
+    field.run("backup-push")
+    field.run("backup-fetch", "LATEST")
+    assert field.restored.read_bytes() == field.database.read_bytes()
+    field.run("delete", "garbage", "--confirm")
+    assert len(field.names()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "match"),
+    [
+        ("head -c 1000 > /dev/null", "before it had read the whole backup"),
+        ("exit 0", "before it had read the whole backup"),
+        ("cat > /dev/null; exit 5", "exit status 5"),
+        ("head -c 1000 > /dev/null; kill -9 $$", "killed by SIGKILL|before it had read"),
+    ],
+)
+def test_a_restore_command_that_breaks_off_is_an_error(field: Field, command: str, match: str) -> None:
+    field.run("backup-push", WALG_STREAM_CREATE_COMMAND="head -c 5000000 /dev/urandom")
+    _, err = field.run("backup-fetch", "LATEST", status=1, WALG_STREAM_RESTORE_COMMAND=command)
+    assert re.search(match, err)
+
+
+def test_a_killed_fetch_restores_nothing(field: Field) -> None:
+    """tar sees its input end inside a file, so the restore behind it is never begun."""
+    field.database.write_bytes(os.urandom(20_000_000))
+    field.run("backup-push")
+    running = field.path / "running"
+    command = f"(head -c 1000000; touch {running}; while [ ! -e {running}.go ]; do sleep 0.1; done; cat) | ({FETCH}"
+    command += f" ; echo $? > {running}.part; mv {running}.part {running}.end)"
+    fetch = field.start("backup-fetch", "LATEST", WALG_STREAM_RESTORE_COMMAND=command)
+    wait_for(running)
+    fetch.kill()
+    fetch.communicate(timeout=180)
+    (field.path / "running.go").touch()
+    wait_for(field.path / "running.end")
+    assert (field.path / "running.end").read_text() != "0\n"
+    assert not field.restored.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interruption_leaves_nothing(field: Field, number: int) -> None:
     command = f"head -c 1000000 /dev/urandom; touch {field.path}/running; sleep 60; echo not reached"
     process = field.start("backup-push", WALG_STREAM_CREATE_COMMAND=command)
-    until = time.monotonic() + 30
-    while not (field.path / "running").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_for(field.path / "running")
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 1
     assert "interrupted" in err
     assert field.objects() == []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 pytestmark = pytest.mark.services
 
@@ -49,6 +50,20 @@ def certificates(path: Path) -> dict[str, str]:
     return {"cert": str(path / "cert.pem"), "key": str(path / "key.pem")}
 
 
+def tls_port(client: Any) -> int:
+    """Let the server listen with TLS as well, on a port that it finds free."""
+    for _ in range(20):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = int(taken.getsockname()[1])
+        try:
+            client.config_set("tls-port", port)
+        except redis.ResponseError:
+            continue
+        return port
+    raise AssertionError("no port is free")
+
+
 def test_tls(debian: Any) -> None:
     files = certificates(debian.path)
     options = ("--tls-port", "0", "--tls-cert-file", files["cert"], "--tls-key-file", files["key"],
@@ -56,8 +71,7 @@ def test_tls(debian: Any) -> None:
     source = debian.server("source", *options)
     debian.aim(source)
     source.client.set("secret", "value")
-    port = source.port + 1 if source.port < 65535 else source.port - 1
-    source.client.config_set("tls-port", port)
+    port = tls_port(source.client)
     where = {"WALG_REDIS_HOST": "localhost", "WALG_REDIS_PORT": str(port), "WALG_REDIS_TLS": "true"}
     mine = {
         "WALG_REDIS_TLS_CA": files["cert"],
@@ -95,7 +109,7 @@ def test_sentinel_tells_the_server(debian: Any) -> None:
             "WALG_REDIS_SENTINELS": f"127.0.0.1:{watcher.port}", "WALG_REDIS_SENTINEL_MASTER": "shard1",
             "WALG_REDIS_PORT": "1",
         }  # fmt: skip
-        until = time.monotonic() + 20
+        until = time.monotonic() + 180
         while debian.popen("backup-push", **settings).wait(60) and time.monotonic() < until:
             time.sleep(0.3)
         assert len(debian.names()) == 1
@@ -108,20 +122,18 @@ def test_sentinel_tells_the_server(debian: Any) -> None:
 
 def test_a_cluster_node_by_its_own_address(field: Any) -> None:
     """A backup is of one node: what another node would redirect is read where it lies."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        bus = str(taken.getsockname()[1])
-    node = field.server("node", "--cluster-enabled", "yes", "--cluster-port", bus)
+    options = ("--cluster-enabled", "yes", "--cluster-port", "FREE")
+    node = field.server("node", *options)
     field.aim(node)
     node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-    until = time.monotonic() + 20
+    until = time.monotonic() + 180
     while node.client.cluster("info")["cluster_state"] != "ok" and time.monotonic() < until:
         time.sleep(0.1)
     for number in range(100):
         node.client.set(f"key{number}", number)
     field.run("backup-push")
     node.stop()
-    target = field.server("target", "--cluster-enabled", "yes", "--cluster-port", bus)
+    target = field.server("target", *options)
     target.stop()
     field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
     target.start()

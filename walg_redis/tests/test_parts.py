@@ -15,7 +15,7 @@ from walg_core.errors import EngineError, IntegrityError, UsageError
 from walg_core.plugins import installed
 from walg_core.settings.config import Config
 from walg_redis.backup import manifest, slots
-from walg_redis.backup.pins import Pinned, pin
+from walg_redis.backup.pins import Pinned, held, held_new, pin
 from walg_redis.backup.tars import group
 from walg_redis.catalog import go_time, go_value
 from walg_redis.restore import crc64
@@ -328,3 +328,23 @@ def test_sharded(field: Field, method: str) -> None:
     assert row["DataSize"] == len(rdb()) + len(out) - 1
     field.run("backup-fetch", "LATEST")
     assert (field.path / "data/dump.rdb").read_bytes() == rdb()
+
+
+def test_links_of_killed_backups_are_freed(tmp_path: Path) -> None:
+    folder = tmp_path / "pins"
+    folder.mkdir()
+    for name in ("appendonly.aof.3.base.rdb", "foreign"):
+        (folder / name).write_text("x")
+    with held(str(folder), "WALG_X", lambda name: name.startswith("appendonly.aof.")):
+        assert [path.name for path in folder.iterdir()] == ["foreign"]
+        with pytest.raises(EngineError, match="another backup"), held(str(folder), "WALG_X", lambda name: True):
+            pass
+    assert (folder / "foreign").exists()
+
+
+def test_trees_of_killed_backups_are_freed_and_those_of_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "ts-killed").mkdir()
+    (tmp_path / "ts-killed/file").write_text("x")
+    with held_new(str(tmp_path), "ts-") as first, held_new(str(tmp_path), "ts-") as second:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(os.path.basename, (first, second)))
+    assert list(tmp_path.iterdir()) == []

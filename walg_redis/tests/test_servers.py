@@ -2,6 +2,8 @@
 
 import json
 import random
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -299,6 +301,21 @@ def test_a_million_keys_under_writes(field: Any) -> None:
     assert digest(restored.client) == digest(source.client)
 
 
+def stopped_with_pins(field: Any, source: Any) -> "subprocess.Popen[str]":
+    """An AOF backup that holds still while it packs what it has pinned. One that was too fast is made again."""
+    copy = source.data / "pinned/appendonly.aof.manifest"
+    for _ in range(10):
+        push: subprocess.Popen[str] = field.popen("backup-push", "--type", "aof", WALG_DISK_RATE_LIMIT="4000000")
+        while push.poll() is None and not copy.exists():
+            time.sleep(0.005)
+        push.send_signal(signal.SIGSTOP)
+        if push.poll() is None and copy.exists():
+            return push
+        push.send_signal(signal.SIGCONT)
+        assert push.wait(180) == 0, push.communicate()[1]
+    raise AssertionError("every backup had ended before it could be stopped")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("field", ["valkey", "redis8"], indirect=True)
 def test_fifty_rewrites_during_one_backup_lose_nothing(field: Any) -> None:
@@ -308,15 +325,13 @@ def test_fifty_rewrites_during_one_backup_lose_nothing(field: Any) -> None:
         source.client.set(f"large{number}", random.Random(number).randbytes(500_000).hex())
     fill(source.client)
     before = digest(source.client)
-    push = field.popen("backup-push", "--type", "aof", WALG_DISK_RATE_LIMIT="700000", WALG_COMPRESSION_METHOD="lz4")
-    rewrites = 0
-    while push.poll() is None:
-        if not source.client.info("persistence")["aof_rewrite_in_progress"]:
-            source.client.bgrewriteaof()
-            rewrites += 1
-        time.sleep(0.02)
-    assert push.returncode == 0, push.communicate()[1]
-    assert rewrites >= 50
+    push = stopped_with_pins(field, source)
+    for _ in range(50):
+        source.client.bgrewriteaof()
+        while source.client.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+    push.send_signal(signal.SIGCONT)
+    assert push.wait(180) == 0, push.communicate()[1]
     version = json.loads(field.run("backup-info", "LATEST")[0])[0]["Version"]
     target = field.path / "target"
     field.run("backup-fetch", "LATEST", "--type", "aof", "--redis-version", version, WALG_REDIS_DATA_PATH=str(target))
@@ -353,3 +368,93 @@ def test_an_rdb_fetch_killed_at_any_moment_leaves_the_old_or_the_new(field: Any)
     field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
     target.start()
     assert digest(target.client) == new
+
+
+@pytest.mark.parametrize("told", ["by the files", "by the configuration", "by the flag"])
+def test_an_rdb_for_a_server_with_appendonly(field: Any, told: str) -> None:
+    source = field.server("source", *DEBUG)
+    field.aim(source)
+    fill(source.client)
+    if told == "by the flag":
+        # Leaves the mark of a diskless transfer behind the RDB.
+        field.environment["WALG_STREAM_CREATE_COMMAND"] = f"{field.client} -p {source.port} --rdb -"
+    field.run("backup-push")
+    options = (*DEBUG, "--appendonly", "yes")
+    target = field.server("target", *(options if told == "by the files" else DEBUG))
+    target.client.set("old", "data")
+    target.stop()
+    target.options = options
+    configuration = field.path / "redis.conf"
+    configuration.write_text(f'# a comment\ndir "{target.data}"\nappendonly no\nappendonly yes\nrename-command x ""\n')
+    where = {"WALG_REDIS_DATA_PATH": str(target.data)}
+    if told == "by the configuration":
+        where["WALG_REDIS_CONF_PATH"] = str(configuration)
+    words = ("--with-aof",) if told == "by the flag" else ()
+    _, err = field.run("backup-fetch", "LATEST", *words, **where)
+    assert "not read the restored RDB" not in err
+    for _ in range(2):
+        target.start()
+        assert digest(target.client) == digest(source.client)
+        target.client.set("later", "1")
+        source.client.set("later", "1")
+        target.stop()
+
+
+def test_an_rdb_that_a_server_may_not_read_is_warned_of(field: Any) -> None:
+    source = field.server("source")
+    field.aim(source)
+    field.run("backup-push")
+    target = field.path / "target"
+    where = {"WALG_REDIS_DATA_PATH": str(target), "WALG_REDIS_CONF_PATH": str(field.path / "redis.conf")}
+    assert "should the server have `appendonly yes`" in field.run("backup-fetch", "LATEST", **where)[1]
+    (field.path / "redis.conf").write_text(f"dir {target}\n")
+    assert "appendonly" not in field.run("backup-fetch", "LATEST", **where)[1]
+    command = {"WALG_STREAM_RESTORE_COMMAND": f"cat > {target}/dump.rdb"}
+    (field.path / "redis.conf").write_text(f"dir {target}\nappendonly yes\n")
+    assert "will not read the restored RDB" in field.run("backup-fetch", "LATEST", **where, **command)[1]
+    (field.path / "redis.conf").write_text("dir /elsewhere\nappendonly yes\n")
+    assert "should the server" in field.run("backup-fetch", "LATEST", "--skip-clean", **where)[1]
+
+
+def test_a_killed_aof_backup_lists_nothing_and_its_links_are_freed(field: Any) -> None:
+    source = field.server("source", "--appendonly", "yes")
+    field.aim(source)
+    for number in range(20):
+        source.client.set(f"large{number}", random.Random(number).randbytes(500_000).hex())
+    push = stopped_with_pins(field, source)
+    second = field.popen("backup-push", "--type", "aof")
+    assert second.wait(180) == 1
+    assert "another backup has its links" in second.communicate()[1]
+    push.kill()
+    push.wait(180)
+    before = len(field.names())
+    left = {path.name for path in (source.data / "pinned").iterdir()}
+    assert "appendonly.aof.1.base.rdb" in left
+    source.client.bgrewriteaof()
+    while source.client.info("persistence")["aof_rewrite_in_progress"]:
+        time.sleep(0.01)
+    assert not (source.data / "appendonlydir/appendonly.aof.1.base.rdb").exists()
+    field.run("backup-push", "--type", "aof")
+    assert list((source.data / "pinned").iterdir()) == []
+    assert len(field.names()) == before + 1
+    _, err = field.run(
+        "backup-push", "--type", "aof", status=1,
+        WALG_REDIS_APPENDONLY_TEMP_MANIFEST=str(source.data / "appendonlydir"),
+    )  # fmt: skip
+    assert "is the AOF directory itself" in err
+    assert (source.data / "appendonlydir/appendonly.aof.manifest").exists()
+
+
+def test_a_push_without_a_command_is_cold(field: Any) -> None:
+    """Neither the application nor the client library is imported: together they cost five times the whole backup."""
+    source = field.server("source")
+    field.aim(source)
+    field.run("backup-push", "--type", "rdb")
+    process = field.popen("backup-push", "--type", "rdb", "--permanent", PYTHONPROFILEIMPORTTIME="1")
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    imported = {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")}
+    costly = {"asyncio", "dataclasses", "datetime", "json", "logging", "pydantic", "re", "redis", "selectors", "socket",
+              "ssl", "subprocess", "tempfile", "typer", "typing"}  # fmt: skip
+    assert "walg_redis.backup.replication" in imported
+    assert sorted(imported & costly) == []

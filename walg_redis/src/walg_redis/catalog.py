@@ -14,8 +14,9 @@ from walg_core.errors import ObjectNotFound, UsageError, WalgError
 from walg_core.observe import log
 from walg_core.streams.engine import candidate
 
+from walg_redis.form import FORM
 from walg_redis.restore.fetch import kind_of, slots
-from walg_redis.sentinel import ATTACHED, FORM, KEYS, ZERO_TIME, arranged
+from walg_redis.sentinel import ATTACHED, KEYS, ZERO_TIME, arranged
 
 if TYPE_CHECKING:
     from walg_core.context import Context

@@ -8,7 +8,8 @@ from walg_core.streams import engine as work
 from walg_core.streams.cli import Confirm, Detail, Json, Name, Pretty, TargetStorage, add_copy, add_delete, add_mark
 from walg_core.streams.engine import StreamEngine
 
-from walg_redis.sentinel import FORM, check_type
+from walg_redis.form import FORM
+from walg_redis.sentinel import check_type
 
 ENGINE = StreamEngine(form=FORM)
 
@@ -72,6 +73,7 @@ def backup_fetch(
     ts_backup: TsBackup = "",
     keep_old: Annotated[bool, typer.Option("--keep-old", help="keep the replaced data beside the new")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace a --ts-backup directory that is not empty")] = False,
+    with_aof: Annotated[bool, typer.Option("--with-aof", help="rdb: for a server with appendonly yes")] = False,
 ) -> None:
     """Restore a backup; the server must be stopped.
 
@@ -93,6 +95,7 @@ def backup_fetch(
             ts_backup,
             keep_old,
             force,
+            with_aof,
         ),
     )
 

@@ -1,29 +1,57 @@
-"""Where the server is and what it says: address, login, TLS, INFO (spec/redis.md 3.2)."""
+"""Where the server is and what it says: address, login, TLS, INFO (spec/redis.md 3.2).
 
-from __future__ import annotations
+Part of cold commands: `ssl` and redis-py are imported where the settings ask for TLS or for a Sentinel.
+"""
 
-import ssl
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
 
 from walg_core.errors import ConfigError, EngineError, WalgError
 from walg_core.observe import log
 from walg_core.settings.config import Config
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import redis
+    import ssl
+    from typing import Any, NamedTuple
 
-# The client library is imported where it is used: a backup needs it only for the details in its sentinel.
+    from walg_redis.resp import Connection
+
+    class _Tls(NamedTuple):
+        authority: str | None
+        certificate: str | None
+        key: str | None
+
+    class _Address(NamedTuple):
+        host: str
+        port: int
+        socket: str
+        username: str
+        password: str
+        database: int
+        tls: "Tls | None"
+        timeout: float
+
+    class Facts(NamedTuple):
+        """What a sentinel records of the server; zero where it could not be asked."""
+
+        used_memory: int = 0
+        used_memory_rss: int = 0
+        max_db_number: int = 0
+else:
+    _Tls = namedtuple("_Tls", "authority certificate key")
+    _Address = namedtuple("_Address", "host port socket username password database tls timeout")
+    Facts = namedtuple("Facts", "used_memory used_memory_rss max_db_number", defaults=(0, 0, 0), module=__name__)
 
 
-class Tls(NamedTuple):
+class Tls(_Tls):
     """Files in PEM form; None: the system's authorities, no certificate of our own."""
 
-    authority: str | None
-    certificate: str | None
-    key: str | None
+    __slots__ = ()
 
-    def context(self) -> ssl.SSLContext:
+    def context(self) -> "ssl.SSLContext":
         """Raises ConfigError when a file cannot be used."""
+        import ssl
+
         try:
             made = ssl.create_default_context(cafile=self.authority)
             if self.certificate:
@@ -35,29 +63,14 @@ class Tls(NamedTuple):
         return made
 
 
-class Address(NamedTuple):
+class Address(_Address):
     """Where and as whom. `socket` wins over host and port; `timeout` in seconds."""
 
-    host: str
-    port: int
-    socket: str
-    username: str
-    password: str
-    database: int
-    tls: Tls | None
-    timeout: float
+    __slots__ = ()
 
     @property
     def shown(self) -> str:
         return self.socket or f"{self.host}:{self.port}"
-
-
-class Facts(NamedTuple):
-    """What a sentinel records of the server; zero where it could not be asked."""
-
-    used_memory: int = 0
-    used_memory_rss: int = 0
-    max_db_number: int = 0
 
 
 def address(config: Config) -> Address:
@@ -114,40 +127,47 @@ def _asked(pairs: list[tuple[str, int]], master: str) -> tuple[str, int]:
     return host, port
 
 
-def client(where: Address) -> redis.Redis:
-    """A client that connects on first use. The caller closes it."""
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    options: dict[str, Any] = {
-        "username": where.username if where.password else None,
-        "password": where.password or None,
-        "db": where.database,
-        "socket_timeout": where.timeout,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if where.socket:
-        return redis.Redis(unix_socket_path=where.socket, **options)
-    if where.tls:
-        tls = where.tls
-        options |= {"ssl": True, "ssl_ca_certs": tls.authority, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
-    return redis.Redis(host=where.host, port=where.port, **options)
+def info(server: "Connection", section: str) -> dict[str, str]:
+    """INFO's `name:value` lines. Raises EngineError."""
+    answer = server.ask("INFO", section)
+    lines = answer.decode("utf-8", "replace").splitlines() if isinstance(answer, bytes) else []
+    return {name: value for name, sign, value in (line.partition(":") for line in lines) if sign}
 
 
 def facts(config: Config) -> Facts:
     """INFO's memory and keyspace; a server that does not answer is only reported: a backup works without."""
-    from redis import RedisError
+    from walg_redis.resp import Connection
 
     try:
-        with client(address(config)) as server:
-            memory: dict[str, Any] = dict(server.info("memory"))
-            keyspace: dict[str, Any] = dict(server.info("keyspace"))
-    except (RedisError, OSError, WalgError) as error:
-        log.warning(f"the server does not tell its memory and databases, the backup's details stay empty: {error}")
-        return Facts()
+        where = address(config)
+        # Details are not worth the wait that data is.
+        server = Connection(where._replace(timeout=min(where.timeout, 10.0)))
+    except WalgError as error:
+        return _unknown(error)
+    try:
+        return facts_of(server)
+    finally:
+        server.close()
+
+
+def facts_of(server: "Connection") -> Facts:
+    """The same over a connection; a refusal is only reported, too."""
+    try:
+        memory, keyspace = info(server, "memory"), info(server, "keyspace")
+    except WalgError as error:
+        return _unknown(error)
     numbers = [int(name[2:]) for name in keyspace if name.startswith("db") and name[2:].isdigit()]
-    return Facts(int(memory.get("used_memory", 0)), int(memory.get("used_memory_rss", 0)), max(numbers, default=0))
+    return Facts(_number(memory, "used_memory"), _number(memory, "used_memory_rss"), max(numbers, default=0))
+
+
+def _unknown(error: WalgError) -> Facts:
+    log.warning(f"the server does not tell its memory and databases, the backup's details stay empty: {error}")
+    return Facts()
+
+
+def _number(values: dict[str, str], name: str) -> int:
+    text = values.get(name, "")
+    return int(text) if text.isdigit() else 0
 
 
 def command_environment(config: Config) -> dict[str, str]:

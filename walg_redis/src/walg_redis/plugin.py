@@ -8,4 +8,15 @@ from walg_redis.settings import SETTINGS
 
 @hookimpl
 def walg_register_engines() -> list[EngineType]:
-    return [EngineType("redis", title="Redis", app="walg_redis.cli:app", settings=SETTINGS)]
+    return [
+        EngineType(
+            "redis",
+            title="Redis",
+            app="walg_redis.cli:app",
+            cold={"backup-push": "walg_redis.cold:backup_push"},
+            cold_forms={
+                "backup-push": (0, ("type", "ts-backup", "ts-backup-id", "add-user-data"), ("permanent", "sharded"))
+            },
+            settings=SETTINGS,
+        )
+    ]

@@ -1,18 +1,16 @@
 """The sentinel of every Redis backup type (spec/redis.md 2.1)."""
 
-from __future__ import annotations
-
-from typing import Any
-
 from walg_core.backups import gojson, times
-from walg_core.backups.sentinels import SentinelForm
 from walg_core.errors import IntegrityError, UsageError
-from walg_core.streams.engine import Marks
+from walg_core.streams.marks import Marks
 from walg_core.streams.push import Pushed
 
 from walg_redis.connection import Facts
 
-FORM = SentinelForm(finish="FinishLocalTime", permanent="Permanent", plain_size="DataSize", stored_size="BackupSize")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 TYPES = ("rdb", "aof", "rdb_ts", "aof_ts", "ts")
 ZERO_TIME = "0001-01-01T00:00:00Z"
 ATTACHED = "ts_data"
@@ -33,7 +31,7 @@ def check_type(name: str) -> str:
     return name
 
 
-def arranged(values: dict[str, Any]) -> dict[str, Any]:
+def arranged(values: "dict[str, Any]") -> "dict[str, Any]":
     """All keys that are written, in the original's order; empty ones left out where the original does."""
     defaults = {"StartLocalTime": ZERO_TIME, "FinishLocalTime": ZERO_TIME, "Permanent": False, "MaxDBNumber": 0}
     defaults |= {"TSStartTime": ZERO_TIME, "TSFinishTime": ZERO_TIME}
@@ -43,7 +41,7 @@ def arranged(values: dict[str, Any]) -> dict[str, Any]:
     return {key: merged[key] for key in KEYS if key in _ALWAYS or merged.get(key) not in (None, "", 0, False)}
 
 
-def main_sentinel(pushed: Pushed, marks: Marks, kind: str, facts: Facts, version: str = "") -> dict[str, Any]:
+def main_sentinel(pushed: Pushed, marks: Marks, kind: str, facts: Facts, version: str = "") -> "dict[str, Any]":
     """Of an `rdb` or `aof` backup."""
     return arranged(
         {
@@ -63,7 +61,7 @@ def main_sentinel(pushed: Pushed, marks: Marks, kind: str, facts: Facts, version
     )
 
 
-def tiered_sentinel(pushed: Pushed, permanent: bool, identity: str, path: str, count: int) -> dict[str, Any]:
+def tiered_sentinel(pushed: Pushed, permanent: bool, identity: str, path: str, count: int) -> "dict[str, Any]":
     """Of a tiered-storage part; `pushed.name` is its data's prefix, `count` its files."""
     start, finish = times.format_local(pushed.start_ns), times.format_local(pushed.finish_ns)
     return arranged(

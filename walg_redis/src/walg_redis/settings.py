@@ -29,6 +29,12 @@ SETTINGS = (
     Setting("WALG_REDIS_FQDN_TO_ID_MAP", "cluster hosts and the ids of their shards (JSON)", kind="map", default="{}"),
     Setting("WALG_REDIS_CLUSTER_CONF_PATH", "nodes.conf", kind="path", default="/etc/redis/cluster.conf"),
     Setting("WALG_REDIS_RDB_FILE", "the server's dbfilename, for restores without a command", default="dump.rdb"),
+    Setting(
+        "WALG_REDIS_CONF_PATH",
+        "the server's configuration file, which tells a restore whether it has appendonly",
+        kind="path",
+        default="/etc/redis/redis.conf",
+    ),
     Setting("WALG_REDIS_SOCKET", "path of the server's Unix socket, instead of host and port", kind="path"),
     Setting("WALG_REDIS_TLS", "connect with TLS", kind="bool", default="false"),
     Setting("WALG_REDIS_TLS_CA", "trusted certificates of the server (default: the system's)", kind="path"),

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from walg_core.backups import times
+from walg_core.backups.names import FOLDER as FOLDER
+from walg_core.backups.names import LATEST as LATEST
+from walg_core.backups.names import SENTINEL_SUFFIX as SENTINEL_SUFFIX
+from walg_core.backups.names import sentinel_key as sentinel_key
 from walg_core.errors import WalgError
 from walg_core.storage.api import Storage
 
-FOLDER = "basebackups_005/"
-SENTINEL_SUFFIX = "_backup_stop_sentinel.json"
-LATEST = "LATEST"
 NO_SEGMENT = "Z" * 24
 _STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
@@ -74,11 +75,6 @@ class BackupObject:
 def name_of(key: str) -> str:
     """The backup's name in an object's key: the last path component cut at the first `_backup`."""
     return key.rsplit("/", 1)[-1].split("_backup", 1)[0]
-
-
-def sentinel_key(name: str, folder: str = FOLDER) -> str:
-    """The key of a backup's sentinel."""
-    return f"{folder}{name}{SENTINEL_SUFFIX}"
 
 
 def list_backups(storage: Storage, folder: str = FOLDER) -> list[BackupObject]:

@@ -8,26 +8,21 @@ process is known to be gone, it is stale and means nothing.
 Two who change the same archive write their claim first and look for the other's then; so at least one sees the other.
 """
 
-from __future__ import annotations
-
-import contextlib
 import itertools
-import json
 import os
-import socket
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from walg_core.backups import gojson, times
-from walg_core.backups.catalog import FOLDER
+from walg_core.backups.names import FOLDER
 from walg_core.errors import ObjectNotFound, StorageError, WalgError
 from walg_core.observe import log
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
+    from typing import Any
 
     from walg_core.storage.api import Storage
 
@@ -41,21 +36,23 @@ _LIMIT = 1 << 20
 _numbers = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
 class Claim:
-    """One claim as it was found. `values`: what the holder says besides, engine by engine.
+    """One claim as it was found. `values`: what the holder says, engine by engine.
 
     Of a backup `name` is the name it will have, and `values["base"]` the backup that it builds on; of a deletion
-    `values["names"]` are the backups that go.
+    `values["names"]` are the backups that go. Raises KeyError, TypeError, ValueError for what is no claim.
     """
 
-    key: str
-    kind: str
-    name: str
-    host: str
-    pid: int
-    since: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    __slots__ = ("host", "key", "kind", "name", "pid", "since", "values")
+
+    def __init__(self, key: str, values: "Mapping[str, Any]") -> None:
+        self.key = key
+        self.kind = str(values["kind"])
+        self.name = str(values["name"])
+        self.host = str(values["host"])
+        self.pid = int(values["pid"])
+        self.since = str(values["since"])
+        self.values = values
 
     @property
     def base(self) -> str:
@@ -73,26 +70,31 @@ class Held:
     Entering raises StorageError. Leaving does not: a claim that cannot be removed becomes stale by itself.
     """
 
-    def __init__(self, storage: Storage, kind: str, name: str, values: Mapping[str, Any], folder: str = FOLDER) -> None:
+    def __init__(
+        self, storage: "Storage", kind: str, name: str, values: "Mapping[str, Any]", folder: str = FOLDER
+    ) -> None:
         self._storage = storage
         self.key = f"{folder}{PREFIX}{name}.json"
         self._body = gojson.dumps(
             {"kind": kind, "name": name, "since": times.format_utc(times.now(), 0), **_process(), **values}
         )
-        self._ended = threading.Event()
+        self._ended: threading.Event | None = None
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> "Held":
+        import threading
+
         self._storage.put_bytes(self.key, self._body)
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="claim", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
-        self._ended.set()
-        if self._thread:
+        if self._ended and self._thread:
+            self._ended.set()
             self._thread.join()
         try:
             self._storage.delete([self.key])
@@ -100,35 +102,35 @@ class Held:
             log.warning(f"the claim '{self.key}' stays behind and is stale in half an hour: {failure}")
 
     def _refresh(self) -> None:
-        while not self._ended.wait(REFRESH):
+        while self._ended and not self._ended.wait(REFRESH):
             try:
                 self._storage.put_bytes(self.key, self._body)
             except StorageError as error:
                 log.warning(f"the claim '{self.key}' could not be refreshed: {error}")
 
 
-def of_backup(storage: Storage, name: str, values: Mapping[str, Any], folder: str = FOLDER) -> Held:
+def of_backup(storage: "Storage", name: str, values: "Mapping[str, Any]", folder: str = FOLDER) -> Held:
     """The claim of a backup that is about to be stored under `name`."""
     return Held(storage, BACKUP, name, values, folder)
 
 
-def of_deletion(storage: Storage, names: Iterable[str]) -> Held:
+def of_deletion(storage: "Storage", names: "Iterable[str]") -> Held:
     """The claim of a deletion of these backups."""
-    name = f"{DELETION}_{socket.gethostname()}_{os.getpid()}_{next(_numbers)}"
+    name = f"{DELETION}_{os.uname().nodename}_{os.getpid()}_{next(_numbers)}"
     return Held(storage, DELETION, name, {"names": sorted(names)})
 
 
-def live(storage: Storage, kind: str = "", folder: str = FOLDER) -> list[Claim]:
+def live(storage: "Storage", kind: str = "", folder: str = FOLDER) -> list[Claim]:
     """The claims (of one kind) that are not stale, this process's own among them. Raises StorageError."""
     return [claim for _, claim in _all(storage, folder) if claim and kind in ("", claim.kind)]
 
 
-def remove_stale(storage: Storage, folder: str = FOLDER) -> None:
+def remove_stale(storage: "Storage", folder: str = FOLDER) -> None:
     """Delete what crashed processes left. Raises StorageError."""
     storage.delete([key for key, claim in _all(storage, folder) if claim is None])
 
 
-def _all(storage: Storage, folder: str) -> Iterator[tuple[str, Claim | None]]:
+def _all(storage: "Storage", folder: str) -> "Iterator[tuple[str, Claim | None]]":
     """The keys of all claims, with those that live; an object that is no claim counts as stale."""
     now = time.time_ns()
     for info in list(storage.list_dir(folder)):
@@ -147,7 +149,7 @@ def is_claim(key: str, folder: str = FOLDER) -> bool:
     return key.startswith(folder + PREFIX)
 
 
-def check_not_doomed(storage: Storage, names: Iterable[str]) -> None:
+def check_not_doomed(storage: "Storage", names: "Iterable[str]") -> None:
     """Raises WalgError when a deletion in progress takes one of these backups. Call it after claiming."""
     wanted = set(names)
     for claim in live(storage, DELETION):
@@ -159,7 +161,7 @@ def check_not_doomed(storage: Storage, names: Iterable[str]) -> None:
             )
 
 
-def check_no_deletion(storage: Storage) -> None:
+def check_no_deletion(storage: "Storage") -> None:
     """Raises WalgError when anything is being deleted. Call it after claiming."""
     for claim in live(storage, DELETION):
         raise WalgError(
@@ -169,19 +171,17 @@ def check_no_deletion(storage: Storage) -> None:
 
 
 def _parse(key: str, body: bytes) -> Claim | None:
+    import json
+
     try:
-        values = json.loads(body)
-        return Claim(
-            key, str(values["kind"]), str(values["name"]), str(values["host"]), int(values["pid"]),
-            str(values["since"]), values,
-        )  # fmt: skip
+        return Claim(key, json.loads(body))
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _process() -> dict[str, Any]:
+def _process() -> "dict[str, Any]":
     """Which process this is. `boot`, `space` and `start` make sure that a number means the same process elsewhere."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), **_place(), "start": _start(os.getpid())}
+    return {"host": os.uname().nodename, "pid": os.getpid(), **_place(), "start": _start(os.getpid())}
 
 
 def _place() -> dict[str, str]:
@@ -195,9 +195,11 @@ def _place() -> dict[str, str]:
 
 def _start(pid: int) -> str:
     """When the process began, in the kernel's clock ticks; "" when there is none."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[19].decode()
-    return ""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        return ""
 
 
 def _dead(claim: Claim) -> bool:

@@ -9,21 +9,24 @@ if TYPE_CHECKING:
 
 
 class FileLock:
-    """An open file with a `flock` on it; released on exit. The file is created (0666 & ~umask) when missing.
+    """An open file or directory with a `flock` on it; released on exit, and by the kernel when the process dies.
 
-    `shared` locks let each other in. Raises OSError, also where the file system has no locks.
+    A file is created (0666 & ~umask) when missing. `shared` locks let each other in. Without `wait` a lock that another
+    process holds raises BlockingIOError. Raises OSError, also where the file system has no locks.
     """
 
-    def __init__(self, path: str, *, shared: bool = False, mode: int = 0o666) -> None:
-        flags = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
+    def __init__(self, path: str, *, shared: bool = False, mode: int = 0o666, wait: bool = True) -> None:
+        flags = os.O_RDONLY if shared or os.path.isdir(path) else os.O_RDWR | os.O_CREAT
         self.fd = os.open(path, flags | os.O_CLOEXEC, mode)
         self._shared = shared
+        self._wait = wait
 
     def __enter__(self) -> "Self":
         import fcntl
 
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX)
+            kind = fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX
+            fcntl.flock(self.fd, kind if self._wait else kind | fcntl.LOCK_NB)
         except BaseException:
             os.close(self.fd)
             raise

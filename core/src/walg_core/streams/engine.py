@@ -18,22 +18,16 @@ from walg_core.observe import log
 from walg_core.observe.progress import TrackedReader, track
 from walg_core.streams.commands import CommandReader, command_text, feed_command
 from walg_core.streams.fetch import open_stream
+from walg_core.streams.marks import CREATE as CREATE
+from walg_core.streams.marks import RESTORE as RESTORE
+from walg_core.streams.marks import Marks as Marks
+from walg_core.streams.marks import marks_from as marks_from
 from walg_core.streams.push import Pushed, backup
 from walg_core.streams.splitter import Split
 
 if TYPE_CHECKING:
     from walg_core.context import Context
     from walg_core.storage.api import Storage
-
-CREATE, RESTORE = "WALG_STREAM_CREATE_COMMAND", "WALG_STREAM_RESTORE_COMMAND"
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What the person who asks for a backup says about it."""
-
-    permanent: bool = False
-    user_data: Any = None
 
 
 def plain_sentinel(pushed: Pushed, marks: Marks) -> dict[str, Any]:
@@ -68,13 +62,6 @@ class StreamEngine:
 
     def additions(self, context: Context) -> dict[str, str]:
         return self.environment(context) if self.environment else {}
-
-
-def marks_from(context: Context, permanent: bool, user_data: str) -> Marks:
-    """The flags' marks; user data may also come from WALG_SENTINEL_USER_DATA. Checked before anything starts."""
-    if user_data:
-        return Marks(permanent, selection.parse_user_data(user_data))
-    return Marks(permanent, context.config.get("WALG_SENTINEL_USER_DATA"))
 
 
 def push(context: Context, engine: StreamEngine, marks: Marks) -> Pushed:

@@ -1,30 +1,42 @@
-"""Storing one backup from a stream: data, stream metadata, sentinel (spec/stream-backups.md 2.1 and 4)."""
+"""Storing one backup from a stream: data, stream metadata, sentinel (spec/stream-backups.md 2.1 and 4).
 
-from __future__ import annotations
+Part of cold commands: what only a split stream or a plugin's hook needs is imported where that is there.
+"""
 
-import itertools
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
 
 from walg_core import hooks
 from walg_core.backups import claims, gojson, times
-from walg_core.backups.catalog import FOLDER, sentinel_key
+from walg_core.backups.names import FOLDER, sentinel_key
 from walg_core.errors import StorageError
-from walg_core.events import BackupEvent
 from walg_core.observe import log
 from walg_core.observe.progress import TrackedReader, track
-from walg_core.parallel import run_all
 from walg_core.pipeline.meters import CountingReader
 from walg_core.pipeline.reader import Reader
 from walg_core.pipeline.transfer import store
 from walg_core.storage.layers.limit import LimitedReader, disk_bucket
 from walg_core.streams.channel import Ahead, Channel
-from walg_core.streams.splitter import Split, deal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NamedTuple
+
     from walg_core.context import Context
     from walg_core.storage.api import Storage
+    from walg_core.streams.splitter import Split
+
+    class Pushed(NamedTuple):
+        """A stream that is stored. Times in nanoseconds; sizes in bytes before and after compression and encryption."""
+
+        name: str
+        start_ns: int
+        finish_ns: int
+        plain_size: int
+        stored_size: int
+else:
+    Pushed = namedtuple("Pushed", "name start_ns finish_ns plain_size stored_size", module=__name__)
 
 SPLIT_TYPE = "SPLIT_MERGE_STREAM_BACKUP"
 SINGLE_TYPE = "STREAM_BACKUP"
@@ -32,17 +44,7 @@ _AHEAD = 8 << 20
 METADATA = "stream_metadata.json"
 
 
-class Pushed(NamedTuple):
-    """A stream that is stored. Times in nanoseconds; sizes in bytes before and after compression and encryption."""
-
-    name: str
-    start_ns: int
-    finish_ns: int
-    plain_size: int
-    stored_size: int
-
-
-def new_name(storage: Storage, prefix: str = "stream_", folder: str = FOLDER) -> str:
+def new_name(storage: "Storage", prefix: str = "stream_", folder: str = FOLDER) -> str:
     """`prefix` and the current second (UTC), a second in which no backup was begun in this storage yet."""
     while True:
         name = prefix + times.backup_stamp(time.time_ns())
@@ -53,26 +55,26 @@ def new_name(storage: Storage, prefix: str = "stream_", folder: str = FOLDER) ->
 
 
 def backup(
-    context: Context,
-    open_source: Callable[[], Reader],
-    sentinel: Callable[[Pushed], dict[str, Any]],
+    context: "Context",
+    open_source: "Callable[[], Reader]",
+    sentinel: "Callable[[Pushed], dict[str, Any]]",
     *,
     prefix: str = "stream_",
-    split: Split | None = None,
+    split: "Split | None" = None,
     target: str = "",
 ) -> Pushed:
     """Make one backup of what `open_source` gives and store its sentinel last; see `backup_of`."""
 
-    def body(storage: Storage, folder: str) -> tuple[int, int]:
+    def body(storage: "Storage", folder: str) -> tuple[int, int]:
         return store_stream(context, storage, folder, open_source(), split)
 
     return backup_of(context, body, sentinel, prefix=prefix, target=target)
 
 
 def backup_of(
-    context: Context,
-    body: Callable[[Storage, str], tuple[int, int]],
-    sentinel: Callable[[Pushed], dict[str, Any]],
+    context: "Context",
+    body: "Callable[[Storage, str], tuple[int, int]]",
+    sentinel: "Callable[[Pushed], dict[str, Any]]",
     *,
     prefix: str = "stream_",
     target: str = "",
@@ -86,7 +88,7 @@ def backup_of(
     the source raises (CommandFailed), StorageError, ConfigError.
     """
     storage = context.write_storage(target)
-    hooks.call(context.catalog, "walg_backup_starting", event=BackupEvent(context.engine, "", storage.name))
+    _tell(context, "walg_backup_starting", "", storage.name)
     start = times.now()
     name = new_name(storage, prefix)
     with claims.of_backup(storage, name, {"base": base} if base else {}):
@@ -101,18 +103,28 @@ def backup_of(
         except BaseException:
             remove_failed(storage, f"{FOLDER}{name}/")
             raise
-    hooks.notify(context.catalog, "walg_backup_finished", event=BackupEvent(context.engine, name, storage.name))
+    _tell(context, "walg_backup_finished", name, storage.name)
     return pushed
 
 
-def _check_base(storage: Storage, base: str) -> None:
+def _check_base(storage: "Storage", base: str) -> None:
     if not storage.exists(sentinel_key(base)):
         raise StorageError(
             f"backup {base}, on which this one builds, was deleted meanwhile", hint="run backup-push again"
         )
 
 
-def remove_failed(storage: Storage, prefix: str) -> None:
+def _tell(context: "Context", hook: str, name: str, storage: str) -> None:
+    """An exception at the start goes to the caller and prevents the backup, one at the end is only reported."""
+    if not context.catalog.hooks.get(hook):
+        return
+    from walg_core.events import BackupEvent
+
+    tell = hooks.notify if name else hooks.call
+    tell(context.catalog, hook, event=BackupEvent(context.engine, name, storage))
+
+
+def remove_failed(storage: "Storage", prefix: str) -> None:
     """Delete what a failed push stored; a storage that forbids it only gets a warning."""
     try:
         storage.delete([info.key for info in storage.list(prefix)])
@@ -121,7 +133,7 @@ def remove_failed(storage: Storage, prefix: str) -> None:
 
 
 def store_stream(
-    context: Context, storage: Storage, prefix: str, source: Reader, split: Split | None = None
+    context: "Context", storage: "Storage", prefix: str, source: Reader, split: "Split | None" = None
 ) -> tuple[int, int]:
     """Store a stream below `prefix` as one object or split; returns the plain and the stored size. Closes `source`."""
     bucket = disk_bucket(context)
@@ -146,13 +158,16 @@ def _shown(key: str) -> str:
 
 
 def _store_split(
-    context: Context,
-    storage: Storage,
+    context: "Context",
+    storage: "Storage",
     prefix: str,
     source: Reader,
-    split: Split,
-    cancel: Callable[[], None] | None,
+    split: "Split",
+    cancel: "Callable[[], None] | None",
 ) -> int:
+    from walg_core.parallel import run_all
+    from walg_core.streams.splitter import deal
+
     channels = [Channel() for _ in range(split.partitions)]
     sizes = [0] * split.partitions
 
@@ -165,7 +180,7 @@ def _store_split(
     def dealing() -> None:
         deal(source, split, channels)
 
-    def uploading(partition: int) -> Callable[[], None]:
+    def uploading(partition: int) -> "Callable[[], None]":
         def run() -> None:
             sizes[partition] = _store_partition(context, storage, prefix, channels[partition], partition, split)
 
@@ -182,7 +197,7 @@ def _store_split(
 
 
 def _store_partition(
-    context: Context, storage: Storage, prefix: str, channel: Channel, partition: int, split: Split
+    context: "Context", storage: "Storage", prefix: str, channel: Channel, partition: int, split: "Split"
 ) -> int:
     """One object, or with a maximum file size as many as there is data for; returns the stored bytes."""
     try:
@@ -192,14 +207,15 @@ def _store_partition(
             log.info(f"FILE PATH: {_shown(stored.key)}")
             return stored.stored_size
         total = 0
-        for number in itertools.count():
+        number = 0
+        while True:
             # An empty stream still has one object: a backup without any is one that lost them all.
             if channel.at_end() and (partition or number):
                 return total
             stored = store(context, storage, f"{name}_{number:04d}", _Limited(channel, split.max_file_size))
             log.info(f"FILE PATH: {_shown(stored.key)}")
             total += stored.stored_size
-        raise AssertionError("an endless count ended")
+            number += 1
     finally:
         channel.close()
 

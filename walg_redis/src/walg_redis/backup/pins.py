@@ -1,12 +1,22 @@
-"""Hard links that keep files as they are while they are packed (spec/redis.md 3.4 step 5 and 3.5)."""
+"""Hard links that keep files as they are while they are packed (spec/redis.md 3.4 step 5 and 3.5).
+
+A backup that is killed leaves its links, and with them the space of files that the server has long replaced. Whoever
+pins holds a lock on the directory of its links, so the next backup knows links that nobody holds, and frees them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from walg_core.errors import EngineError
+from walg_core.io.atomic import make_dirs
+from walg_core.io.locks import FileLock
+from walg_core.observe import log
 
 
 class Pinned(NamedTuple):
@@ -59,3 +69,51 @@ def release(pinned: Iterable[Pinned]) -> None:
             os.unlink(each.path)
         except FileNotFoundError:
             continue
+
+
+@contextmanager
+def held(folder: str, setting: str, is_ours: Callable[[str], bool]) -> Iterator[None]:
+    """Have the directory `folder` for our links alone; files in it that `is_ours` knows by name are removed before.
+
+    Raises EngineError while another backup has it.
+    """
+    make_dirs(folder, 0o755)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(folder, wait=False))
+        except BlockingIOError as error:
+            raise EngineError(
+                f"another backup has its links in {folder}", hint=f"wait for it, or set {setting} to another directory"
+            ) from error
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if is_ours(name) and os.path.isfile(path):
+                log.info(f"removing {path}, left by a backup that was killed")
+                os.unlink(path)
+        yield
+
+
+@contextmanager
+def held_new(base: str, prefix: str) -> Iterator[str]:
+    """A new directory for links below `base`, gone afterwards; those of backups that were killed go as well."""
+    make_dirs(base, 0o700)
+    for name in sorted(os.listdir(base)):
+        path = os.path.join(base, name)
+        if name.startswith(prefix) and os.path.isdir(path):
+            _remove_left(path)
+    folder = tempfile.mkdtemp(prefix=prefix, dir=base)
+    try:
+        with FileLock(folder, wait=False):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left(path: str) -> None:
+    try:
+        with FileLock(path, wait=False):
+            log.info(f"removing {path}, left by a backup that was killed")
+            shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        # It is another backup's at work, or just gone.
+        return

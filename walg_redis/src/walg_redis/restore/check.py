@@ -29,14 +29,15 @@ def check_rdb(path: str) -> None:
     with open(path, "rb") as file:
         valkey = file.read(len(_VALKEY)) == _VALKEY
         file.seek(0)
-        _check_bytes(path, file, _end(file))
+        _check_bytes(path, file, end_of_rdb(file))
     _run_tool(("valkey-check-rdb",) if valkey else ("redis-check-rdb", "valkey-check-rdb"), path)
 
 
-def _end(file: BinaryIO) -> int:
+def end_of_rdb(file: BinaryIO) -> int:
     """Where the RDB ends: `redis-cli --rdb -` leaves the mark of a diskless transfer after it, 40 hex digits.
 
     An RDB itself has 0xff nine bytes before its end, so its last 40 bytes are never all digits.
+    The file stands at its beginning afterwards.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _MARK))

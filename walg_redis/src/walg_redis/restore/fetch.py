@@ -25,11 +25,13 @@ from walg_core.streams.fetch import open_stream
 
 from walg_redis.backup.tars import PARTITIONS
 from walg_redis.connection import command_environment
+from walg_redis.form import FORM
+from walg_redis.restore import appendonly
 from walg_redis.restore.check import check_aof, check_rdb
 from walg_redis.restore.stopped import require_stopped
 from walg_redis.restore.swap import Old, Staging, dump_files, replace_directory
 from walg_redis.restore.tars import unpack
-from walg_redis.sentinel import ATTACHED, FORM, version_pair
+from walg_redis.sentinel import ATTACHED, version_pair
 
 if TYPE_CHECKING:
     from walg_core.context import Context
@@ -48,6 +50,7 @@ class Options(NamedTuple):
     ts_backup: str = ""
     keep_old: bool = False
     force: bool = False
+    with_aof: bool = False
 
 
 def fetch(context: Context, options: Options) -> None:
@@ -122,22 +125,30 @@ def _fetch_rdb(context: Context, storage: Storage, backup: Backup, options: Opti
     target = os.path.join(data, config.get("WALG_REDIS_RDB_FILE"))
     if (replaced or not command) and not options.skip_checks:
         require_stopped(config, data)
+    reads_aof = appendonly.wanted(config, data, asked=options.with_aof)
     with Staging(_staging_place(data, bool(command))) as folder:
         staged = os.path.join(folder, "dump.rdb")
         _download(context, storage, backup, staged)
         if not options.skip_checks:
             check_rdb(staged)
         old = Old(data, options.keep_old)
+        lay_out = bool(reads_aof) and not command and not options.skip_clean
         if command:
             _run_command(context, command, staged, replaced, old)
         else:
+            manifest = config.get("WALG_REDIS_APPENDONLY_MANIFEST")
+            made = appendonly.lay_out(staged, folder, manifest) if lay_out else ""
             if options.keep_old and os.path.exists(target):
                 old.keep(target)
             rename(staged, target)
+            if made:
+                replace_directory(made, aof, old)
+                log.info(f"{aof} is an AOF of the restored data: the server has appendonly")
             for path in replaced:
-                if path != target:
+                if path != target and not (made and path == aof):
                     old.put_aside(path)
         old.finish()
+    appendonly.warn(reads_aof, placed=lay_out)
 
 
 def _staging_place(data: str, has_command: bool) -> str:
