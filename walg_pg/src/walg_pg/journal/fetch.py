@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from walg_core.storage.api import Storage
 
 NOT_FOUND = 74
+ABANDONED = 600
+"""Seconds after its last byte that a temporary file of a download counts as left over by a kill."""
 STALL_LOOKS, LOOK_INTERVAL = 100, 0.002
 
 
@@ -152,6 +154,7 @@ def fetch(
     if is_segment_name(name) and fetcher.wait_for_running(name, places, destination):
         pass
     else:
+        sweep(destination)
         fetcher.download(name, destination)
         remove_quietly(places.finished(name))
     from walg_pg.journal.prefetch import is_worthwhile, spawn
@@ -182,6 +185,19 @@ def fetch_command(context: "Context", name: str, destination: str, target: str =
         log.debug(f"exit status {status}: the archive is {kind}, which is not the end of the archive")
         return status
     return 0
+
+
+def sweep(destination: str) -> None:
+    """Remove what a download to `destination` that was killed long ago has left beside it: a whole segment's size."""
+    directory, name = os.path.split(destination)
+    try:
+        with os.scandir(directory or ".") as entries:
+            for entry in entries:
+                left = entry.name.startswith(name + ".") and atomic.is_temporary(entry.name)
+                if left and time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED:
+                    remove_quietly(entry.path)
+    except OSError as error:
+        log.debug(f"{directory} is not swept: {error}")
 
 
 def remove_quietly(path: str) -> None:
