@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NOT_FOUND = 74
 ABANDONED = 600
 """Seconds after its last byte that a temporary file of a download counts as left over by a kill."""
+PASSING = ("RECOVERYXLOG", "RECOVERYHISTORY")
+"""PostgreSQL's names for what it restores; after a crash it removes such a file and asks anew (`xlogarchive.c`)."""
 STALL_LOOKS, LOOK_INTERVAL = 100, 0.002
 
 
@@ -64,12 +66,14 @@ class Fetcher:
     def download(self, name: str, path: str, *, exclusive: bool = True) -> None:
         """Write the file to `path`, whole and checked, or raise and leave nothing there.
 
-        Raises ObjectNotFound, IntegrityError, any StorageError, FileExistsError.
+        On return it is durable, except under PASSING names. Raises ObjectNotFound, IntegrityError, any StorageError,
+        FileExistsError.
         """
         source, extension = transfer.open_by_name(self.context, self.wal, name, self._hint)
         plain = is_segment_name(name)
         try:
-            with atomic.AtomicFile(path, exclusive=exclusive) as file:
+            durable = os.path.basename(path) not in PASSING
+            with atomic.AtomicFile(path, exclusive=exclusive, durable=durable) as file:
                 head = b""
                 while piece := source.read(CHUNK):
                     head = head or piece[: segment.HEADER_SIZE]
@@ -98,7 +102,7 @@ class Fetcher:
             remove_quietly(path)
             return False
         try:
-            atomic.rename(path, destination)
+            atomic.rename(path, destination, durable=os.path.basename(destination) not in PASSING)
         except OSError as error:
             log.warning(f"the prefetched segment cannot be moved to {destination}: {error}; it is downloaded again")
             return False
