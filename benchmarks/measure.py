@@ -7,7 +7,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,21 +31,33 @@ class Contestant:
     samples: list[Sample] = field(default_factory=list)
 
 
+# A process inherits the peak of the one that starts it: this small one stands between.
+LAUNCHER = """
+import json, os, sys, time
+started = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+seconds = time.perf_counter() - started
+sys.stdout.flush()
+processor = usage.ru_utime + usage.ru_stime
+print("\\n" + json.dumps([os.waitstatus_to_exitcode(status), seconds, processor, usage.ru_maxrss]))
+"""
+
+
 def timed(argv: Sequence[str], environment: Mapping[str, str]) -> Sample:
     """Run a program to its end. Raises SystemExit with its output when it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        list(argv), env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LAUNCHER, *argv],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
     )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(argv)} ended with {process.returncode}:\n{output.decode(errors='replace')}")
-    scale = 1 if sys.platform == "darwin" else 1024
-    return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale)
+    output, _, line = done.stdout.rpartition(b"\n[")
+    status, seconds, processor, peak = json.loads(b"[" + line)
+    if status:
+        raise SystemExit(f"{' '.join(argv)} ended with {status}:\n{output.decode(errors='replace')}")
+    return Sample(seconds, processor, peak * (1 if sys.platform == "darwin" else 1024))
 
 
 def compete(contestants: Sequence[Contestant], rounds: int) -> None:

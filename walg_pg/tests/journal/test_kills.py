@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from walg_core.compression.lz4 import compressor as lz4
-from walg_core.errors import EngineError
 from walg_core.io.atomic import is_temporary
 from walg_core.pipeline.reader import BytesReader, read_all
-from walg_pg.cluster import Cluster, find_binaries
 
 WAL_G = [sys.executable, "-m", "walg_core", "pg"]
 NAMES = [f"00000001000000000000000{digit}" for digit in "123456789A"]
@@ -116,60 +112,3 @@ def test_many_pushers_of_one_segment(data: Path, tmp_path: Path) -> None:
     losers = ended[:3] if stored == bytes(body) else ended[3:]
     assert 0 not in losers, "whoever was told 0 has its content in the archive"
     assert 0 in ended
-
-
-@pytest.mark.slow
-def test_a_server_keeps_archiving_while_its_commands_are_killed(tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.name.startswith(("pytest-", "test_")):
-            parent.chmod(0o755)
-    archive = tmp_path / "archive"
-    archive.mkdir()
-    try:
-        binaries = find_binaries(18)
-    except EngineError as error:
-        pytest.skip(str(error))
-    command = " ".join([*WAL_G, "wal-push", "%p"])
-    settings = {"archive_mode": "on", "archive_command": command, "fsync": "off", "wal_keep_size": "4GB"}
-    variables = {"WALG_FILE_PREFIX": str(archive), "PGDATA": str(tmp_path / "data"), "WALG_PG_WAL_SIZE": "1"}
-    with Cluster(tmp_path / "data", binaries=binaries, settings=settings, environment=variables) as cluster:
-        cluster.own(archive)
-        cluster.initdb("--wal-segsize=1")
-        cluster.start()
-        stop = threading.Event()
-        killed = threading.Thread(target=_killer, args=(str(tmp_path / "data"), stop))
-        killed.start()
-        cluster.query("create table t(v text)")
-        for _ in range(20):
-            cluster.query("insert into t select repeat(md5(i::text), 20) from generate_series(1, 4000) i")
-        last = cluster.query("select pg_walfile_name(pg_switch_wal())")
-        stop.set()
-        killed.join()
-        deadline = time.monotonic() + 120
-        while cluster.query(f"select last_archived_wal >= '{last}' from pg_stat_archiver") != "t":
-            assert time.monotonic() < deadline, cluster.log_tail()
-            time.sleep(0.2)
-        cluster.stop()
-        status = tmp_path / "data" / "pg_wal" / "archive_status"
-        told = {path.stem for path in status.glob("*.done") if len(path.stem) == 24}
-        assert told <= check_archive(archive, tmp_path / "data" / "pg_wal")
-        assert len(told) > 20
-
-
-def _killer(data: str, stop: threading.Event) -> None:
-    """kill -9 the wal-push processes of this cluster at random moments."""
-    generator = random.Random(11)
-    marker = f"PGDATA={data}".encode()
-    while not stop.is_set():
-        time.sleep(generator.uniform(0.02, 0.3))
-        for process in os.listdir("/proc"):
-            if not process.isdigit():
-                continue
-            try:
-                words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-                # The server's own command line names wal-push too, as its archive_command.
-                ours = words[0] == sys.executable.encode() and b"wal-push" in words
-                if ours and marker in Path(f"/proc/{process}/environ").read_bytes():
-                    os.kill(int(process), signal.SIGKILL)
-            except OSError:
-                continue

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,35 +38,6 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@contextlib.contextmanager
-def moto() -> Iterator[str]:
-    """A moto server with a bucket; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = "from moto.server import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    endpoint = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT"), timeout=10).close()
-                break
-            except OSError:
-                assert process.poll() is None, "moto ended"
-                assert time.monotonic() < deadline, "moto did not start"
-                time.sleep(0.1)
-        yield endpoint
-    finally:
-        process.kill()
-        process.wait()
-
-
 # Not ru_maxrss, which a process inherits from the one that started it.
 PUSH = """
 import sys
@@ -79,30 +47,20 @@ print(status, next(line.split()[1] for line in open("/proc/self/status") if line
 """
 
 
-def test_what_waits_does_not_count_in_memory(data: Path) -> None:
-    with moto() as endpoint:
-        settings = {
-            "WALG_S3_PREFIX": "s3://bucket/a",
-            "AWS_ENDPOINT": endpoint,
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_REGION": "us-east-1",
-            "AWS_S3_FORCE_PATH_STYLE": "true",
-            "WALG_UPLOAD_CONCURRENCY": "16",
-            "PGDATA": str(data),
-        }
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WALG_", "PG", "AWS_"))}
-        done = subprocess.run(
-            [sys.executable, "-c", PUSH, "wal-push", str(data / "pg_wal" / NAMES[0])],
-            env={**inherited, **settings},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=300,
-        )
-        status, peak = map(int, done.stdout.split())
-        with contextlib.closing(make_context(settings)) as context:
-            stored = [info.key for info in context.primary_storage().list("wal_005/")]
+def test_what_waits_does_not_count_in_memory(data: Path, s3: dict[str, str]) -> None:
+    settings = {**s3, "WALG_UPLOAD_CONCURRENCY": "16", "PGDATA": str(data)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WALG_", "PG", "AWS_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", PUSH, "wal-push", str(data / "pg_wal" / NAMES[0])],
+        env={**inherited, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    status, peak = map(int, done.stdout.split())
+    with contextlib.closing(make_context(settings)) as context:
+        stored = [info.key for info in context.primary_storage().list("wal_005/")]
     assert status == 0, done.stderr
     assert f"wal_005/{NAMES[0]}.lz4" in stored
     markers = sorted(path.name for path in (data / "pg_wal" / "walg_data" / "walg_archive_status").iterdir())

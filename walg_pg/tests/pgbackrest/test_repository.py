@@ -106,7 +106,20 @@ def test_what_cannot_be_read_is_said(repository: Path, tmp_path: Path) -> None:
     done = run(repository, "backup-list")
     assert done.returncode == 1
     assert "line 2" in done.stderr
-    assert "PGBACKREST_STANZA" in run(tmp_path, "backup-list").stderr
+
+
+def test_a_repository_without_a_list_has_no_backups(tmp_path: Path) -> None:
+    for words in ((), ("--json",), ("--detail",)):
+        done = run(tmp_path, "backup-list", *words)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "No backups found" in done.stderr
+        assert "PGBACKREST_STANZA" in done.stderr
+    assert run(tmp_path, "backup-fetch", str(tmp_path / "data"), "LATEST").returncode == 1
+
+
+def test_a_listed_backup_without_its_manifest_is_an_error(repository: Path) -> None:
+    (repository / "backup" / "main" / LABEL / "backup.manifest").unlink()
+    assert run(repository, "backup-list", "--detail").returncode == 1
 
 
 def test_ini_values_and_odd_names() -> None:

@@ -1,7 +1,8 @@
 """Signals that end a command: they become `Interrupted` in the main thread, so that everything is undone in order."""
 
+# The C module alone: `signal` loads enum and functools, 2 ms in every cold command.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 
 from walg_core.errors import Interrupted
 
@@ -46,6 +47,8 @@ def restore(before: "list[tuple[int, Any]]") -> None:
 def _handle(number: int, _frame: "FrameType | None") -> None:
     _State.count += 1
     if _State.count == 1:
-        raise Interrupted(f"interrupted by {signal.Signals(number).name}")
+        from signal import Signals
+
+        raise Interrupted(f"interrupted by {Signals(number).name}")
     if _State.count >= _PATIENCE:
         os._exit(Interrupted.exit_code)

@@ -90,9 +90,14 @@ def make_dirs(path: str, mode: int = 0o755) -> None:
         sync_dir(_parent(each))
 
 
-def rename(source: str, target: str) -> None:
-    """Move a file or directory durably, replacing `target`. The source's own data must be synced already."""
+def rename(source: str, target: str, *, durable: bool = True) -> None:
+    """Move a file or directory durably, replacing `target`. The source's own data must be synced already.
+
+    Not `durable`: for what its reader asks for again after a crash.
+    """
     os.rename(source, target)
+    if not durable:
+        return
     sync_dir(_parent(target))
     if _parent(source) != _parent(target):
         sync_dir(_parent(source))
@@ -149,11 +154,22 @@ class AtomicFile:
     As a context manager it commits on a clean exit and aborts on an exception. `mode` is the exact mode of the
     file, None means `at_most` & ~umask. With `exclusive`, an existing `path` raises FileExistsError on commit.
     A device or pipe (`/dev/null`, `/dev/stdout`) is written to as it is: a rename would put a file in its place.
+    Not `durable`: whole or absent after any crash of this process, but not after a power failure; only for what its
+    reader never trusts then.
     """
 
-    def __init__(self, path: str, mode: int | None = None, *, exclusive: bool = False, at_most: int = 0o666) -> None:
+    def __init__(
+        self,
+        path: str,
+        mode: int | None = None,
+        *,
+        exclusive: bool = False,
+        at_most: int = 0o666,
+        durable: bool = True,
+    ) -> None:
         self.path = path
         self.size = 0
+        self._durable = durable
         self._exclusive = exclusive
         self._temporary = ""
         if _is_special(path):
@@ -194,7 +210,8 @@ class AtomicFile:
             return
         try:
             try:
-                sync_file(fd)
+                if self._durable:
+                    sync_file(fd)
             finally:
                 os.close(fd)
             if self._exclusive:
@@ -206,7 +223,8 @@ class AtomicFile:
             if isinstance(error, OSError) and not isinstance(error, FileExistsError):
                 raise OSError(error.errno, error.strerror, self.path) from error
             raise
-        sync_dir(_parent(self.path))
+        if self._durable:
+            sync_dir(_parent(self.path))
 
     def abort(self) -> None:
         """Forget everything written. Idempotent."""

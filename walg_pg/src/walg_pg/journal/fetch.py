@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from walg_core.storage.api import Storage
 
 NOT_FOUND = 74
+ABANDONED = 600
+"""Seconds after its last byte that a temporary file of a download counts as left over by a kill."""
+PASSING = ("RECOVERYXLOG", "RECOVERYHISTORY")
+"""PostgreSQL's names for what it restores; after a crash it removes such a file and asks anew (`xlogarchive.c`)."""
 STALL_LOOKS, LOOK_INTERVAL = 100, 0.002
 
 
@@ -62,12 +66,14 @@ class Fetcher:
     def download(self, name: str, path: str, *, exclusive: bool = True) -> None:
         """Write the file to `path`, whole and checked, or raise and leave nothing there.
 
-        Raises ObjectNotFound, IntegrityError, any StorageError, FileExistsError.
+        On return it is durable, except under PASSING names. Raises ObjectNotFound, IntegrityError, any StorageError,
+        FileExistsError.
         """
         source, extension = transfer.open_by_name(self.context, self.wal, name, self._hint)
         plain = is_segment_name(name)
         try:
-            with atomic.AtomicFile(path, exclusive=exclusive) as file:
+            durable = os.path.basename(path) not in PASSING
+            with atomic.AtomicFile(path, exclusive=exclusive, durable=durable) as file:
                 head = b""
                 while piece := source.read(CHUNK):
                     head = head or piece[: segment.HEADER_SIZE]
@@ -96,7 +102,7 @@ class Fetcher:
             remove_quietly(path)
             return False
         try:
-            atomic.rename(path, destination)
+            atomic.rename(path, destination, durable=os.path.basename(destination) not in PASSING)
         except OSError as error:
             log.warning(f"the prefetched segment cannot be moved to {destination}: {error}; it is downloaded again")
             return False
@@ -152,6 +158,7 @@ def fetch(
     if is_segment_name(name) and fetcher.wait_for_running(name, places, destination):
         pass
     else:
+        sweep(destination)
         fetcher.download(name, destination)
         remove_quietly(places.finished(name))
     from walg_pg.journal.prefetch import is_worthwhile, spawn
@@ -182,6 +189,19 @@ def fetch_command(context: "Context", name: str, destination: str, target: str =
         log.debug(f"exit status {status}: the archive is {kind}, which is not the end of the archive")
         return status
     return 0
+
+
+def sweep(destination: str) -> None:
+    """Remove what a download to `destination` that was killed long ago has left beside it: a whole segment's size."""
+    directory, name = os.path.split(destination)
+    try:
+        with os.scandir(directory or ".") as entries:
+            for entry in entries:
+                left = entry.name.startswith(name + ".") and atomic.is_temporary(entry.name)
+                if left and time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED:
+                    remove_quietly(entry.path)
+    except OSError as error:
+        log.debug(f"{directory} is not swept: {error}")
 
 
 def remove_quietly(path: str) -> None:

@@ -92,7 +92,10 @@ class Verifier:
 
     def _walk(self, there: set[tuple[int, int]], stop: int) -> list[tuple[int, int, str]]:
         """`(timeline, number, status)` from the newest segment down."""
-        switches = {switch.lsn // self.size: switch for switch in self.history}
+        switches: dict[int, Switch] = {}
+        for switch in self.history:
+            # Of several switches in one segment the first counts: below it lies the timeline that was left there.
+            switches.setdefault(switch.lsn // self.size, switch)
         delayed: int = self.context.config.get("WALG_INTEGRITY_MAX_DELAYED_WALS")
         uploading: int = self.context.config.get("WALG_UPLOAD_CONCURRENCY")
         timeline, number = self.position.timeline, self.position.segment

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from walg_core.errors import ObjectNotFound
 from walg_core.observe import log
 
 LIST = """List the backups of a pgBackRest repository.
@@ -43,13 +44,20 @@ def backup_list(
     from walg_pg.pgbackrest.repository import Repository
 
     repository = Repository(ctx.obj, ctx.obj.primary_storage())
-    rows = commands.list_rows(repository, detail=detail)
-    if json:
-        typer.echo(commands.as_json(rows, pretty=pretty, detail=detail))
-    elif rows:
-        typer.echo(commands.as_text(rows, pretty=pretty, detail=detail), nl=False)
-    else:
+    try:
+        rows = commands.list_rows(repository, detail=detail)
+    except ObjectNotFound as error:
+        if error.key != repository.list_key:
+            raise
+        # A success, as in the original: a repository in which nothing was ever stored has no list.
+        log.warning(f"{error}; {error.hint}")
+        rows = []
+    if not rows:
         log.info("No backups found")
+    elif json:
+        typer.echo(commands.as_json(rows, pretty=pretty, detail=detail))
+    else:
+        typer.echo(commands.as_text(rows, pretty=pretty, detail=detail), nl=False)
 
 
 def backup_fetch(ctx: typer.Context, destination: str, backup_name: str) -> None:

@@ -71,6 +71,7 @@ class Repository:
         self.context = context
         self.storage = storage
         self.stanza: str = context.config.get("PGBACKREST_STANZA")
+        self.list_key = f"backup/{self.stanza}/backup.info"
 
     def _read(self, key: str) -> Sections:
         try:
@@ -85,7 +86,7 @@ class Repository:
 
     def backups(self) -> list[PgBackup]:
         """Oldest first, by the time they ended."""
-        rows = self._read(f"backup/{self.stanza}/backup.info").get("backup:current", {})
+        rows = self._read(self.list_key).get("backup:current", {})
         found = [
             PgBackup(
                 label,
