@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import threading
@@ -11,13 +12,14 @@ import pytest
 from walg_pg.cluster import Cluster
 
 pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("WALG_TEST_PUSH_KILLS", "12"))
 
 
 def test_kill_at_many_points_never_leaves_half_a_backup(site) -> None:
     keep = site.push("--full")
     chance = random.Random(4)
     finished = 0
-    for _ in range(40):
+    for _ in range(KILLS):
         before = set(site.names())
         process = site.start_wal_g("backup-push", str(site.data), WALG_UPLOAD_DISK_CONCURRENCY="2")
         time.sleep(chance.uniform(0.05, 0.9))
@@ -28,7 +30,7 @@ def test_kill_at_many_points_never_leaves_half_a_backup(site) -> None:
         for name in new:
             listed = site.json(name, "files_metadata.json")["TarFileSets"]
             assert listed.keys() <= site.tars(name).keys()
-    assert finished < 40
+    assert finished < KILLS
     deadline = time.monotonic() + 30
     while site.in_backup():
         assert time.monotonic() < deadline
@@ -37,7 +39,11 @@ def test_kill_at_many_points_never_leaves_half_a_backup(site) -> None:
     assert site.restored(site.push()) == expected
     assert keep in site.names()
     site.wal_g("delete", "garbage", "BACKUPS", "--confirm")
+    assert site.restored(keep)[0].startswith("20000|"), "an old backup is no worse for it"
     assert site.restored(site.push("--full")) == expected
+    # Nothing that was killed still counts as running, so a deletion takes what it left.
+    site.wal_g("delete", "retain", "FULL", "1", "--confirm")
+    assert len(list((site.archive / "basebackups_005").iterdir())) == 2
 
 
 def test_ten_thousand_relations_with_load(site) -> None:

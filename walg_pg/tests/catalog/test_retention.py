@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from walg_core.backups import claims
 from walg_core.errors import WalgError
 from walg_core.storage.memory import MemoryStorage
 from walg_pg.catalog.delete import Deleter
 from walg_pg.catalog.mark import mark
+from walg_pg.catalog.running import claim_values
 from walg_pg.catalog.targets import Policy
 from walg_pg.lsn import segment_name
 
@@ -35,7 +37,7 @@ class Archive:
 
     def __post_init__(self) -> None:
         self.storage = MemoryStorage(clock=lambda: self.clock)
-        self.wal: dict[str, tuple[int, int]] = {}
+        self.running: dict[str, str | None] = {}
 
     def tick(self, seconds: float) -> None:
         self.clock += seconds
@@ -75,6 +77,17 @@ class Archive:
         self.names.append(name)
         self.tick(1)
         return name
+
+    def begin(self, base: str | None) -> None:
+        """A backup that another host is still making: parts and a claim."""
+        own = segment_name(self.timeline, self.segment, SEGMENT)
+        name = f"base_{own}" + (f"_D_{base[5:29]}" if base else "")
+        self.archive_wal(2)
+        self.storage.put_bytes(f"basebackups_005/{name}/tar_partitions/part_001.tar.lz4", b"p")
+        claim = {"kind": "backup", "name": name, "host": "elsewhere", "pid": 1, "since": "then"}
+        needs = claim_values(base, (self.segment - 2) * SEGMENT + 40)
+        self.storage.put_bytes(f"basebackups_005/walg_claim_{name}.json", json.dumps(claim | needs).encode())
+        self.running[name] = base
 
     def deleter(self, *, confirm: bool, by_time: bool = False) -> Deleter:
         return Deleter([self.storage], SEGMENT, confirm, by_time, now_ns=int(self.clock) * 10**9)
@@ -121,6 +134,7 @@ EVENTS = st.sampled_from(
         "timeline",
         "upgrade",
         "leftover",
+        "running",
         "mark",
         "wal",
     ]
@@ -150,6 +164,8 @@ def archives(draw: st.DrawFn) -> Archive:
             archive.upgrade()
         elif what == "leftover":
             archive.backup(None, sentinel=False)
+        elif what == "running" and not archive.running:
+            archive.begin(draw(st.sampled_from([None, *in_order])))
         elif what == "mark" and archive.names:
             mark([archive.storage], draw(st.sampled_from(archive.names)), permanent=True, segment_size=SEGMENT)
     return archive
@@ -170,6 +186,12 @@ Command = Callable[[Deleter, int, str], int]
 def name_at(deleter: Deleter, number: int) -> str:
     records = deleter.history().records
     return records[number % len(records)].name if records else "base_none"
+
+
+@pytest.fixture(autouse=True)
+def _claims_of_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the histories is years behind."""
+    monkeypatch.setattr(claims, "EXPIRY", 1 << 62)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -199,6 +221,12 @@ def test_no_invariant_is_broken(archive: Archive, command: str, count: int, modi
     event(f"{command}: {'deletes backups' if archive.listed().keys() < listed.keys() else 'no backup'}")
     assert len(before - after) == deleted == announced, "the dry run and the real one differ"
     left = archive.listed()
+    for name, base in archive.running.items():
+        own = {
+            key for key in before if f"/{name}/" in key or f"_claim_{name}." in key or f"wal_005/{name[5:29]}." in key
+        }
+        assert own <= after, "a backup in progress lost something"
+        assert base is None or base in left, "a backup in progress lost its base"
     # The newest backup stays, permanent ones stay whole with their WAL, and no delta loses its base.
     if listed:
         newest = max(archive.names, key=lambda name: archive.storage_time(name) if name in left else 0.0)
