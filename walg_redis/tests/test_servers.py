@@ -219,37 +219,6 @@ def test_torn_and_foreign_data_is_refused(field: Any) -> None:
     assert (kept / "dump.rdb").read_bytes() == b"old data"
 
 
-def test_killed_fetches_leave_old_or_new(field: Any) -> None:
-    source = field.server("source", "--appendonly", "yes")
-    field.aim(source)
-    source.client.set("which", "new")
-    for number in range(300):
-        source.client.set(f"k{number}", "x" * 1000)
-    field.run("backup-push", "--type", "aof")
-    source.stop()
-    target = field.server("target", "--appendonly", "yes")
-    target.client.set("which", "old")
-    target.stop()
-    seen = set()
-    randomness = random.Random(7)
-    for _ in range(12):
-        process = field.popen(
-            "backup-fetch", "LATEST", "--type", "aof", "--redis-version", "99", WALG_REDIS_DATA_PATH=str(target.data)
-        )
-        time.sleep(0.25 + randomness.random() * 0.35)
-        process.kill()
-        process.communicate()
-        target.start()
-        seen.add(target.client.get("which"))
-        if seen & {"new"}:
-            assert target.client.get("k299") == "x" * 1000
-        target.stop()
-    assert seen <= {"old", "new"}
-    field.run("backup-fetch", "LATEST", "--type", "aof", "--redis-version", "99", WALG_REDIS_DATA_PATH=str(target.data))
-    target.start()
-    assert target.client.get("which") == "new"
-
-
 def test_golden_archive(field: Any, golden: Callable[[], Path]) -> None:
     prefix = {"WALG_FILE_PREFIX": str(golden())}
     out, _ = field.run("backup-list", **prefix)
@@ -338,36 +307,6 @@ def test_fifty_rewrites_during_one_backup_lose_nothing(field: Any) -> None:
     restored = field.server("target", *DEBUG, "--appendonly", "yes")
     assert digest(restored.client) == before
     assert list((source.data / "pinned").iterdir()) == []
-
-
-@pytest.mark.slow
-def test_an_rdb_fetch_killed_at_any_moment_leaves_the_old_or_the_new(field: Any) -> None:
-    source = field.server("source", *DEBUG)
-    field.aim(source)
-    fill(source.client, 2000)
-    new = digest(source.client)
-    field.run("backup-push")
-    target = field.server("target", *DEBUG)
-    target.client.set("old", "data")
-    target.client.save()
-    old = digest(target.client)
-    target.stop()
-    kept = (target.data / "dump.rdb").read_bytes()
-    seen = set()
-    for turn in range(12):
-        (target.data / "dump.rdb").write_bytes(kept)
-        fetch = field.popen("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
-        time.sleep(0.08 + 0.05 * turn)
-        fetch.kill()
-        fetch.communicate()
-        target.start()
-        seen.add(digest(target.client))
-        target.stop()
-    assert seen <= {old, new}
-    assert old in seen
-    field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
-    target.start()
-    assert digest(target.client) == new
 
 
 @pytest.mark.parametrize("told", ["by the files", "by the configuration", "by the flag"])
