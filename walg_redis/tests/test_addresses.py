@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,54 @@ def test_a_cluster_node_by_its_own_address(field: Any) -> None:
     field.run("backup-fetch", "LATEST", WALG_REDIS_DATA_PATH=str(target.data))
     target.start()
     assert target.client.dbsize() == 100
+
+
+def wait_until(question: Callable[[], bool]) -> None:
+    until = time.monotonic() + 180
+    while not question():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("field", ["valkey", "redis"], indirect=True)
+def test_a_cluster_of_three_masters(field: Any) -> None:
+    """Every shard's backup holds its keys and the slots of all; restored, the shards together hold every key."""
+    options = ("--cluster-enabled", "yes", "--cluster-port", "FREE", "--cluster-node-timeout", "60000")
+    ranges = ((0, 5460), (5461, 10922), (10923, 16383))
+    nodes = [field.server(f"node{number}", *options) for number in range(3)]
+    for node, (first, last) in zip(nodes, ranges, strict=True):
+        node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+    for node in nodes[1:]:
+        bus = node.client.config_get("cluster-port")["cluster-port"]
+        nodes[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+    wait_until(lambda: all(node.client.cluster("info")["cluster_state"] == "ok" for node in nodes))
+    wait_until(lambda: all(node.client.cluster("info")["cluster_slots_ok"] == "16384" for node in nodes))
+    whole = redis.RedisCluster(host="127.0.0.1", port=nodes[0].port, decode_responses=True)
+    for number in range(300):
+        whole.set(f"key{number}", number)
+    whole.close()
+    for number, node in enumerate(nodes):
+        node.client.config_set("cluster-announce-hostname", f"host{number}.example")
+
+    def all_names_saved(node: Any) -> bool:
+        # Redis 7.0 does not write its file for a new name alone.
+        node.client.execute_command("CLUSTER", "SAVECONFIG")
+        return (node.data / "nodes.conf").read_text().count(".example") == 3
+
+    wait_until(lambda: all(map(all_names_saved, nodes)))
+    names = {f"host{number}.example": f"shard{number}" for number in range(3)}
+    held = []
+    for number, node in enumerate(nodes):
+        field.aim(node)
+        cluster = {"WALG_REDIS_CLUSTER_CONF_PATH": str(node.data / "nodes.conf"),
+                   "WALG_REDIS_FQDN_TO_ID_MAP": json.dumps(names), "WALG_STORAGE_PREFIX": f"shard{number}"}  # fmt: skip
+        field.run("backup-push", "--sharded", **cluster)
+        told = json.loads(field.run("backup-info", "LATEST", "--tag", "Slots", **cluster)[0])
+        assert told == {f"shard{at}": [[str(first), str(last)]] for at, (first, last) in enumerate(ranges)}
+        target = field.path / f"target{number}"
+        field.run("backup-fetch", "LATEST", **cluster | {"WALG_REDIS_DATA_PATH": str(target)})
+        restored = field.server(f"target{number}")
+        held += restored.client.keys("*")
+        assert restored.client.dbsize() == node.client.dbsize() > 0
+        restored.stop()
+    assert sorted(held) == sorted(f"key{number}" for number in range(300))
