@@ -30,6 +30,12 @@ def install(session: nox.Session, *extra: str, only: tuple[str, ...] = ()) -> No
     session.install("-q", "-c", "constraints.txt", *editable, *extra)
 
 
+def chosen(session: nox.Session) -> list[str]:
+    """The tests that are named on the command line, otherwise all; and its options."""
+    named = any(not word.startswith("-") for word in session.posargs)
+    return [*session.posargs, *([] if named else TESTS)]
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """A real PostgreSQL: backup, WAL archiving, an accident, point-in-time restore, proof."""
@@ -41,14 +47,14 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests that need nothing but PyPI."""
     install(session, "-r", "tests/requirements.txt")
-    session.run("pytest", "-n", WORKERS, "-m", "not services and not slow", *(session.posargs or TESTS))
+    session.run("pytest", "-n", WORKERS, "-m", "not services and not slow", *chosen(session))
 
 
 @nox.session
 def services(session: nox.Session) -> None:
     """Tests against heavier servers and the slow ones; what is absent is skipped with its reason."""
     install(session, "-r", "tests/requirements.txt")
-    session.run("pytest", "-n", WORKERS, "-m", "services or slow", *(session.posargs or TESTS), success_codes=[0, 5])
+    session.run("pytest", "-n", WORKERS, "-m", "services or slow", *chosen(session), success_codes=[0, 5])
 
 
 @nox.session
