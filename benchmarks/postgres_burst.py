@@ -159,7 +159,7 @@ def fetch(home: Path, options: argparse.Namespace, names: list[str], rival: list
         subprocess.run(command, env={**os.environ, **settings(home)}, check=True)
     if rival:
         for name in names:
-            subprocess.run([*rival, "archive-push", str(target.parent / name)], check=True)
+            subprocess.run([*rival, "archive-push", str(target.parent / name)], check=True, capture_output=True)
     contestants = [contestant("pgbackrest archive-get", f"{' '.join(rival)} archive-get %f %p")] if rival else []
     contestants += [
         contestant("wal-g wal-fetch", f"{SCRIPTS}/wal-g-pg wal-fetch %f %p"),

@@ -130,6 +130,34 @@ def test_legacy_lz4_frames() -> None:
     assert unpack(lz4, stream + pack(lz4, b"modern")) == b"legacy " * 1000 + b"modern"
 
 
+def test_lz4_blocks_of_any_allowed_size_and_every_damage_in_them() -> None:
+    from lz4 import frame
+
+    def packed_as_the_original_does(data: bytes) -> bytes:
+        largest = frame.BLOCKSIZE_MAX4MB
+        return bytes(
+            frame.compress(data, block_size=largest, block_linked=False, content_checksum=True, store_size=False)
+        )
+
+    generator = random.Random(9)
+    data = b"".join(generator.randbytes(40) + b"words that repeat " * 3 for _ in range(100_000))
+    stream = packed_as_the_original_does(data)
+    assert stream[:7] == bytes.fromhex("04224d186470b9")
+    assert unpack(lz4, stream) == data
+    assert unpack(lz4, stream + pack(lz4, b"next") + packed_as_the_original_does(b"")) == data + b"next"
+    small = bytearray(pack(lz4, data[: 3 << 20]))
+    first = int.from_bytes(small[7:11], "little") & 0x7FFFFFFF
+    # The first block's length, its first and last byte, the next length, the end mark, the checksum.
+    for at in (7, 9, 11, 10 + first, 11 + first, len(small) - 6, len(small) - 1):
+        damaged = bytearray(small)
+        damaged[at] ^= 0x11
+        with pytest.raises(IntegrityError):
+            unpack(lz4, bytes(damaged))
+    for cut in (7, 9, 11, 500, 11 + first, len(small) - 5, len(small) - 1):
+        with pytest.raises(IntegrityError):
+            unpack(lz4, bytes(small[:cut]))
+
+
 @pytest.mark.parametrize("codec", [lz4, zstd, brotli, lzma], ids=lambda c: c.name)
 def test_every_truncation_is_noticed(codec) -> None:
     data = sample(60000)

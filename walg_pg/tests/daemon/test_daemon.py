@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -169,6 +170,39 @@ def test_many_clients_at_once(daemon, place: Path) -> None:
         thread.join()
     assert replies == [b"O"] * 40
     assert len(os.listdir(f"/proc/{daemon.pid}/fd")) < 30
+
+
+def test_clients_that_come_and_vanish_leave_nothing_behind(place: Path) -> None:
+    """`WALG_TEST_REQUESTS` clients (10,000 before a release), half of which are cut off somewhere."""
+    # Into a file: nobody reads the pipe meanwhile.
+    daemon = start(place, WALG_LOG_DESTINATION=str(place / "log"))
+    generator = random.Random(3)
+    push = protocol.frame(protocol.PUSH, SEGMENT.encode())
+    absent = protocol.frame(protocol.FETCH, protocol.arguments(ABSENT, "pg_wal/X"))
+    lost = protocol.frame(protocol.FETCH, protocol.arguments(SEGMENT, "pg_wal/RECOVERYXLOG"))
+    assert ask(place, "wal-push", SEGMENT).returncode == 0
+
+    def held() -> tuple[int, int]:
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        return len(os.listdir(f"/proc/{daemon.pid}/fd")), int(status.split("Threads:")[1].split()[0])
+
+    # The codecs' workers come with the first requests, and stay.
+    for frame in (push, lost, push):
+        raw(place, frame)
+    files, threads = held()
+    for _ in range(int(os.environ.get("WALG_TEST_REQUESTS", "200"))):
+        frame = generator.choice((push, absent, lost, b"C\0\3"))
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(60)
+            connection.connect(str(place / "s"))
+            cut = generator.choice((len(frame), generator.randrange(len(frame))))
+            connection.sendall(frame[:cut])
+            if cut == len(frame) and generator.random() < 0.5:
+                assert connection.recv(1) in (b"O", b"N", b"E")
+    until(lambda: held()[0] <= files and held()[1] <= threads)
+    assert raw(place, push) == b"O"
+    daemon.send_signal(signal.SIGTERM)
+    daemon.communicate(timeout=90)
 
 
 def test_a_storage_outage_fails_requests_and_not_the_daemon(daemon, place: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # The header allows blocks of up to 4 MiB, which the original fills; a quarter of that packs as well, shares a segment
 # of WAL between the workers and keeps a cold wal-push small.
 BLOCK = 1 << 20
+BLOCK_MAX = 4 << 20
 HEADER = bytes.fromhex("04224d186470b9")
 FRAME, LEGACY = 0x184D2204, 0x184C2102
 SKIPPABLE = range(0x184D2A50, 0x184D2A60)
@@ -73,8 +74,12 @@ class Lz4:
                 yield from _legacy(data)
                 frames += 1
             elif len(head) == 4 and magic == FRAME:
-                data.back(head)
-                yield from _frame(data)
+                head += data.up_to(len(HEADER) - 4)
+                if head == HEADER:
+                    yield from _blocks(data)
+                else:
+                    data.back(head)
+                    yield from _frame(data)
                 frames += 1
             else:
                 raise data.damaged(f"no frame begins with {head.hex()}")
@@ -89,6 +94,41 @@ def _skip(data: Input) -> "Iterator[bytes]":
     while left:
         left -= len(data.take(min(left, 1 << 20)))
     return iter(())
+
+
+def _blocks(data: Input) -> "Iterator[bytes]":
+    """The rest of a frame with our and the original's header, block by block: twice as fast as the general decoder."""
+    import xxhash
+    from lz4.block import LZ4BlockError, decompress
+
+    content = xxhash.xxh32()
+    room = BLOCK
+    size = int.from_bytes(data.take(4), "little")
+    while size:
+        length = size & ~STORED
+        if length > BLOCK_MAX:
+            raise data.damaged(f"a block claims to be {length} bytes long")
+        # With the length of the next block, in one piece.
+        packed = data.take(length + 4)
+        block = packed[:-4]
+        if not size & STORED:
+            try:
+                block = decompress(block, uncompressed_size=room)
+            except LZ4BlockError as error:
+                if room == BLOCK_MAX:
+                    raise data.damaged(error) from error
+                # Not one of ours: from now on room for the largest that the header allows.
+                room = BLOCK_MAX
+                try:
+                    block = decompress(block, uncompressed_size=room)
+                except LZ4BlockError as again:
+                    raise data.damaged(again) from again
+        content.update(block)
+        if block:
+            yield block
+        size = int.from_bytes(packed[-4:], "little")
+    if data.take(4) != content.intdigest().to_bytes(4, "little"):
+        raise data.damaged("its content does not match its checksum")
 
 
 def _frame(data: Input) -> "Iterator[bytes]":

@@ -96,6 +96,9 @@ class Background:
         pusher = self._pusher
         try:
             if pusher.is_marked(name):
+                # It was uploaded by an earlier run and takes nobody's place.
+                with self._lock:
+                    self._left += 1
                 return
             pusher.upload(name)
         except (WalgError, OSError) as error:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from walg_pg.journal.recorder import Recorder
 
 
-AHEAD = 4 << 20
-"""Bytes that one upload holds while it streams: the pieces that are packed ahead."""
+AHEAD = 8 << 20
+"""Bytes that one upload holds while it streams: the pieces that are packed ahead, before and after."""
 
 
 class AlreadyArchived(WalgError):
