@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from walg_pg.cluster import Cluster
@@ -27,6 +29,27 @@ pg1-socket-path={socket}
 pg1-user={user}
 """
 
+BARMAN = """
+[barman]
+barman_user = {owner}
+barman_home = {root}/barman
+barman_lock_directory = {root}/barman
+log_file = {root}/barman/log
+configuration_files_directory = {root}/barman
+[main]
+description = benchmark
+conninfo = host={socket} port={port} user={user} dbname=postgres
+streaming_conninfo = host={socket} port={port} user={user}
+path_prefix = {binaries}
+backup_method = postgres
+backup_compression = {method}
+backup_compression_location = server
+backup_compression_format = tar
+archiver = on
+immediate_checkpoint = true
+minimum_redundancy = 0
+"""
+
 ROWS = """
 import base64, os, sys
 filler = "order of customer {0} in the region of the north, paid by card, delivered to the door; " * 6
@@ -36,11 +59,15 @@ for number in range(int(sys.argv[1])):
 ROW = 1024
 
 
-def settings() -> dict[str, str]:
-    """Of a server whose archiver costs nothing and that does not work in the background while it is measured."""
+def settings(root: Path) -> dict[str, str]:
+    """Of a server whose archiver costs little and that does not work in the background while it is measured.
+
+    Barman wants to see WAL arrive before it makes a backup.
+    """
+    incoming = root / "barman" / "main" / "incoming"
     return {
         "archive_mode": "on",
-        "archive_command": "true",
+        "archive_command": f"test ! -d {incoming} || cp %p {incoming}/%f",
         "fsync": "off",
         "max_wal_size": "8GB",
         "autovacuum": "off",
@@ -96,4 +123,40 @@ def pgbackrest(cluster: Cluster, root: Path, method: str) -> list[str]:
     )
     base = [program, f"--config={configuration}", "--stanza=main"]
     subprocess.run([*base, "stanza-create"], check=True)
+    return base
+
+
+def barman(cluster: Cluster, root: Path, method: str) -> list[str]:
+    """Barman's command with its configuration, WAL having arrived; empty, with a word on stderr, where there is none.
+
+    It backs up through pg_basebackup, compressed by the server. Its restore of a compressed backup unpacks tars.
+    """
+    program = shutil.which("barman")
+    if not program:
+        print("barman is not installed: it is not measured", file=sys.stderr)
+        return []
+    incoming = root / "barman" / "main" / "incoming"
+    incoming.mkdir(parents=True)
+    for directory in (root / "barman", root / "barman" / "main", incoming):
+        directory.chmod(0o777)
+    variables = cluster.client_environment()
+    configuration = root / "barman.conf"
+    configuration.write_text(
+        BARMAN.format(
+            root=root,
+            owner=getpass.getuser(),
+            port=variables["PGPORT"],
+            socket=variables["PGHOST"],
+            user=variables["PGUSER"],
+            binaries=cluster.binaries,
+            method=method,
+        )
+    )
+    base = [program, "--config", str(configuration)]
+    cluster.query("select pg_logical_emit_message(true, 'benchmark', 'something to switch'); select pg_switch_wal()")
+    while not any(incoming.iterdir()):
+        time.sleep(0.1)
+    subprocess.run([*base, "cron"], check=True)
+    while subprocess.run([*base, "check", "main"], check=False, capture_output=True).returncode:
+        time.sleep(1)
     return base

@@ -1,4 +1,6 @@
-"""`wal-g backup-fetch` against `pgbackrest restore`: a full backup, and a full with three deltas upon it.
+"""`wal-g backup-fetch` against pgBackRest and Barman: a full backup, and a full with three deltas upon it.
+
+Barman 3.4 has no deltas to restore.
 
 python benchmarks/postgres_fetch.py --gigabytes 3 --rounds 5 --method lz4
 """
@@ -14,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from _postgres import Changes, fill, pgbackrest, settings
+from _postgres import Changes, barman, fill, pgbackrest, settings
 from measure import Contestant, compete, report
 from walg_pg.cluster import Cluster, find_binaries
 
@@ -32,13 +34,19 @@ def fresh(path: Path) -> Callable[[], None]:
     return prepare
 
 
-def contestants(base: list[str], variables: dict[str, str], root: Path) -> list[Contestant]:
+def contestants(
+    base: list[str], variables: dict[str, str], root: Path, barman_base: list[str] | None = None
+) -> list[Contestant]:
     """Each restores the newest backup of its own repository into a directory of its own."""
     found = []
     if base:
         theirs = root / "theirs"
         argv = [*base, f"--pg1-path={theirs}", "--type=none", "restore"]
         found.append(Contestant("pgbackrest", argv, {}, fresh(theirs)))
+    if barman_base:
+        restored = root / "barmans"
+        argv = [*barman_base, "recover", "--recovery-staging-path", str(root), "main", "latest", str(restored)]
+        found.append(Contestant("barman", argv, {}, fresh(restored)))
     ours = root / "ours"
     found.append(Contestant("wal-g", [*WAL_G, "backup-fetch", str(ours), "LATEST"], variables, fresh(ours)))
     return found
@@ -55,13 +63,14 @@ def main() -> None:
     chosen = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="walg-bench-", dir=chosen.directory))
     root.chmod(0o755)
-    cluster = Cluster(root / "data", binaries=find_binaries(chosen.major), settings=settings())
+    cluster = Cluster(root / "data", binaries=find_binaries(chosen.major), settings=settings(root))
     (root / "archive").mkdir()
     try:
         cluster.initdb("-k")
         cluster.start()
         fill(cluster, chosen.gigabytes)
         base = pgbackrest(cluster, root, chosen.method)
+        barman_base = barman(cluster, root, chosen.method)
         variables = {
             **cluster.client_environment(),
             "WALG_FILE_PREFIX": str(root / "archive"),
@@ -76,7 +85,9 @@ def main() -> None:
             subprocess.run(push, check=True, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
 
         back_up("full")
-        racers = contestants(base, variables, root)
+        if barman_base:
+            subprocess.run([*barman_base, "backup", "main"], check=True)
+        racers = contestants(base, variables, root, barman_base)
         compete(racers, chosen.rounds)
         report(f"fetch of a full backup, {chosen.method}, {chosen.gigabytes:g} GB", racers)
         change = Changes(cluster, chosen.gigabytes)

@@ -1,4 +1,6 @@
-"""`wal-g backup-push` against `pgbackrest backup` (Debian) on the same running server: full backups and deltas.
+"""`wal-g backup-push` against pgBackRest and Barman (Debian's) on the same running server: full backups and deltas.
+
+Barman 3.4 backs up through pg_basebackup, which has no deltas before PostgreSQL 17.
 
 python benchmarks/postgres_push.py --gigabytes 3 --rounds 5 --method lz4
 """
@@ -11,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _postgres import Changes, fill, pgbackrest, settings
+from _postgres import Changes, barman, fill, pgbackrest, settings
 from measure import Contestant, compete, report
 from walg_pg.cluster import Cluster, find_binaries
 
@@ -23,11 +25,13 @@ def empty(path: Path) -> None:
 
 
 def contestants(cluster: Cluster, root: Path, method: str, *, delta: bool) -> list[Contestant]:
-    """pgBackRest where it is installed, then wal-g. `delta` measures what follows a full backup made beforehand."""
+    """pgBackRest and Barman where they are installed, then wal-g. `delta` measures what follows a full backup."""
     found = []
     base = pgbackrest(cluster, root, method)
     if base:
         found.append(Contestant("pgbackrest", [*base, f"--type={'incr' if delta else 'full'}", "backup"]))
+    if not delta and (base := barman(cluster, root, method)):
+        found.append(Contestant("barman", [*base, "backup", "main"]))
     archive = root / "archive"
     variables = {
         **cluster.client_environment(),
@@ -52,7 +56,7 @@ def main() -> None:
     chosen = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="walg-bench-", dir=chosen.directory))
     root.chmod(0o755)
-    cluster = Cluster(root / "data", binaries=find_binaries(chosen.major), settings=settings())
+    cluster = Cluster(root / "data", binaries=find_binaries(chosen.major), settings=settings(root))
     empty(root / "archive")
     try:
         cluster.initdb("-k")

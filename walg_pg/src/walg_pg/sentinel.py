@@ -10,7 +10,7 @@ JSON: the original reads them as replacement characters, this program reads the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -155,10 +155,13 @@ class _Fields:
 _WORDS = {int: "an integer", str: "text", bool: "true or false", dict: "an object", list: "a list"}
 
 
-def load_object(data: bytes, where: str) -> dict[str, Any]:
-    """A JSON object; IntegrityError, naming `where`, for everything else (nesting and number bombs included)."""
+def load_object(data: bytes | str, where: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
+    """A JSON object; IntegrityError, naming `where`, for everything else (nesting and number bombs included).
+
+    `hook` may replace inner objects as soon as they are read.
+    """
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_hook=hook)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -221,13 +224,30 @@ def read_metadata(data: bytes, where: str = METADATA_NAME) -> BackupMetadata:
     )
 
 
-def read_files_metadata(data: bytes, where: str = FILES_METADATA_NAME) -> FilesMetadata:
-    """`files_metadata.json`; raises IntegrityError."""
-    return _files_metadata(_Fields(load_object(data, where), where), where)
+def read_files_metadata(data: bytes | str, where: str = FILES_METADATA_NAME) -> FilesMetadata:
+    """`files_metadata.json`; raises IntegrityError. With a million files it matters that rows are small at once."""
+    return _files_metadata(_Fields(load_object(data, where, _compact), where), where)
+
+
+_ROW = {"IsIncremented", "IsSkipped", "MTime", "UpdatesCount"}
+
+
+def _compact(row: dict[str, Any]) -> Any:
+    """A usual row of `Files` as an entry; any other object as it is."""
+    if row.keys() == _ROW:
+        incremented, skipped = row["IsIncremented"], row["IsSkipped"]
+        mtime, updates = row["MTime"], row["UpdatesCount"]
+        flags = isinstance(incremented, bool) and isinstance(skipped, bool)
+        if flags and isinstance(mtime, str) and isinstance(updates, int):
+            return FileEntry(incremented, skipped, mtime, updates)
+    return row
 
 
 def _files_metadata(fields: _Fields, where: str) -> FilesMetadata:
-    files = {name: _file_entry(name, row, where) for name, row in (fields.mapping("Files") or {}).items()}
+    files = fields.mapping("Files") or {}
+    for name, row in files.items():
+        # In place: a second dictionary of that many rows would have to fit beside the first.
+        files[name] = _file_entry(name, row, where)
     tar_sets = fields.mapping("TarFileSets") or {}
     for name, members in tar_sets.items():
         if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
@@ -239,6 +259,8 @@ def _files_metadata(fields: _Fields, where: str) -> FilesMetadata:
 
 
 def _file_entry(name: str, row: Any, where: str) -> FileEntry:
+    if isinstance(row, FileEntry):
+        return row
     if not isinstance(row, dict):
         raise IntegrityError(f"{where}: Files[{name!r}] must be an object")
     get = row.get

@@ -191,33 +191,37 @@ def test_bad_input_is_explained(site, tmp_path: Path) -> None:
     assert "/dev/null" in refused(str(site.data), WALG_FILE_PREFIX="/dev/null/archive")
 
 
+def until_begun(site) -> None:
+    """Wait for a backup that is in backup mode and has its claim."""
+    deadline = time.monotonic() + 120
+    while not any((site.archive / "basebackups_005").glob("walg_claim_*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_signal_leaves_the_server_clean(site) -> None:
     before = site.names()
     process = site.start_wal_g("backup-push", str(site.data), WALG_DISK_RATE_LIMIT="2000000")
-    deadline = time.monotonic() + 30
-    while not site.in_backup():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.7)
+    until_begun(site)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1, errors
     assert "the server has left backup mode" in errors
     assert not site.in_backup()
     assert site.names() == before
+    assert not any((site.archive / "basebackups_005").glob("walg_claim_*")), "the claim is given up, too"
     site.push()
 
 
 def test_a_second_backup_at_the_same_time_is_refused(site) -> None:
     process = site.start_wal_g("backup-push", str(site.data), WALG_DISK_RATE_LIMIT="8000000")
-    deadline = time.monotonic() + 30
-    while "t" not in site.query("select granted from pg_locks where locktype = 'advisory'"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until_begun(site)
+    process.send_signal(signal.SIGSTOP)
     for arguments in ([str(site.data)], []):
         done = site.wal_g("backup-push", *arguments, check=False)
         assert done.returncode == 1
         assert "another backup-push of this server" in done.stderr
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
 
@@ -225,11 +229,7 @@ def test_a_second_backup_at_the_same_time_is_refused(site) -> None:
 def test_a_server_that_dies_ends_the_backup(old_site) -> None:
     before = old_site.names()
     process = old_site.start_wal_g("backup-push", str(old_site.data), WALG_DISK_RATE_LIMIT="2000000")
-    deadline = time.monotonic() + 30
-    while not old_site.in_backup():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.5)
+    until_begun(old_site)
     old_site.cluster.stop("immediate")
     try:
         _, errors = process.communicate(timeout=60)

@@ -161,3 +161,15 @@ def test_a_copy_without_its_wal_is_refused(archive: Path, lost: str) -> None:
     (archive / "wal_005" / lost).unlink()
     with pytest.raises(WalgError, match="missing"):
         plan(storage_of(archive), "", SEGMENT, history=False)
+
+
+def test_garbage_goes_by_names_also_with_sentinel_times(archive: Path) -> None:
+    """A leftover has no sentinel, and so no time; the original takes it by its name."""
+    leftover = archive / "basebackups_005" / "base_000000010000000000000001" / "tar_partitions"
+    leftover.mkdir(parents=True)
+    (leftover / "part_001.tar.zst").write_bytes(b"x")
+    storage = storage_of(archive)
+    unmark(storage)
+    Deleter([storage], SEGMENT, confirm=True, by_time=True).garbage("BACKUPS")
+    assert not leftover.exists()
+    assert sorted(whole(storage)) == [FULL, SECOND, LAST]

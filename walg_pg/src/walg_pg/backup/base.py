@@ -43,9 +43,12 @@ class Base:
         assert self.sentinel.start_lsn is not None
         return self.sentinel.start_lsn
 
-    def unchanged(self, name: str, mtime: int) -> bool:
-        """Whether the base has the file with exactly this modification time (nanoseconds)."""
-        entry = self.files.get(name)
+    def take(self, name: str, mtime: int) -> bool:
+        """Whether the base has the file with exactly this modification time (nanoseconds).
+
+        Every file is asked for once: its row is given up, so that the two lists are never both in memory as a whole.
+        """
+        entry = self.files.pop(name, None)
         return entry is not None and same_time(entry, mtime)
 
 

@@ -24,7 +24,7 @@ class _EveryFile(dict[str, FileEntry]):
     def __contains__(self, name: object) -> bool:
         return True
 
-    def get(self, name: str, default: object = None) -> None:  # type: ignore[override]
+    def pop(self, name: str, default: object = None) -> None:  # type: ignore[override]
         """Never: no file counts as unchanged."""
 
 

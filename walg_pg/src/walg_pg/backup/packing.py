@@ -42,7 +42,8 @@ class Packer:
         entry = FileEntry(mtime=times.format_local(found.mtime), updates=self.ratings.get(found.name, 0))
         if not found.is_file:
             return Packed(self.headers.make(found, 0), None, entry)
-        if self._base and self._base.unchanged(found.name, found.mtime):
+        in_base = self._base is not None and found.name in self._base.files
+        if self._base and self._base.take(found.name, found.mtime):
             return Packed(b"", None, entry._replace(skipped=True))
         try:
             fd = self.files.open(found.path)
@@ -50,16 +51,16 @@ class Packer:
             log.warning(f"{found.path} vanished during the backup; its last state is in the WAL")
             return None
         try:
-            content, incremented = self._content(found, fd)
+            content, incremented = self._content(found, fd, in_base)
         except BaseException:
             os.close(fd)
             raise
         return Packed(self.headers.make(found, content.size), content, entry._replace(incremented=incremented))
 
-    def _content(self, found: Found, fd: int) -> tuple[Content, bool]:
+    def _content(self, found: Found, fd: int, in_base: bool) -> tuple[Content, bool]:
         """The data to store, and whether it is an increment."""
         size, verification = found.stat.st_size, self._verification
-        if self._incrementer and self._base and found.name in self._base.files and self._incrementer.is_paged(found):
+        if self._incrementer and in_base and self._incrementer.is_paged(found):
             blocks = self._incrementer.blocks(found, fd)
             if blocks is not None:
                 increment = self._incrementer.content(found, fd, blocks)

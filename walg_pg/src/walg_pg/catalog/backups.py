@@ -69,11 +69,19 @@ class Backup(NamedTuple):
     def files_metadata(self) -> FilesMetadata:
         """`files_metadata.json`; raises ObjectNotFound, IntegrityError."""
         key = self.prefix + FILES_METADATA_NAME
-        return read_files_metadata(self.storage.get(key, _FILES_LIMIT), key)
+        return read_files_metadata(_text(self.storage.get(key, _FILES_LIMIT)), key)
 
     def parts(self) -> list[ObjectInfo]:
         """The tars, sorted by key."""
         return list(self.storage.list_dir(self.prefix + "tar_partitions/"))
+
+
+def _text(data: bytes) -> bytes | str:
+    """The JSON decoded, so that its bytes need not stay beside its text; as it is where it cannot be."""
+    try:
+        return data.decode("utf-8")
+    except ValueError:
+        return data
 
 
 def wal_name(name: str) -> str:

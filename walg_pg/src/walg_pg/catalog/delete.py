@@ -120,7 +120,11 @@ class Deleter:
         return self._run(decide)
 
     def garbage(self, part: str, *, without_backup_check: bool = False) -> int:
-        """`delete garbage [ARCHIVES|BACKUPS]`: leftovers before the oldest backup that is not permanent."""
+        """`delete garbage [ARCHIVES|BACKUPS]`: leftovers before the oldest backup that is not permanent.
+
+        As in the original the order is that of the names, whatever `by_time` says: leftovers have no other time.
+        """
+        self.by_time = False
         folder = {"": "", "ARCHIVES": WAL_FOLDER, "BACKUPS": BASEBACKUPS}.get(part)
         if folder is None:
             raise UsageError(f"`delete garbage` takes ARCHIVES or BACKUPS, not {part}")
