@@ -233,7 +233,7 @@ class Field:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=180,
         )
         assert done.returncode == status, done.stderr
         return done.stdout, done.stderr
