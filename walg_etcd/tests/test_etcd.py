@@ -42,7 +42,7 @@ class Field:
             env=self.environment | {"CACHE": str(self.path / "cache")} | more,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == status, done.stderr

@@ -75,6 +75,10 @@ class Server:
             self.port = free_port()
         raise AssertionError(f"{self.program} does not start:\n{self._log.read_text(errors='replace')[-3000:]}")
 
+    def connect(self) -> Any:
+        """A client that has patience, too: the library's own is five seconds."""
+        return redis.Redis(port=self.port, decode_responses=True, socket_timeout=PATIENCE)
+
     @property
     def _log(self) -> Path:
         return self.data.parent / f"{self.data.name}.log"
@@ -85,7 +89,7 @@ class Server:
         words += [str(free_port()) if word == FREE else word for word in self.options]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen([self.program, *words], stdout=log, stderr=log, cwd=self.data)
-        self.client: Any = redis.Redis(port=self.port, decode_responses=True)
+        self.client: Any = self.connect()
         until = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < until:
             try:

@@ -70,6 +70,7 @@ class Field:
             "WALG_REDIS_PORT": "1", "WALG_REDIS_DATA_PATH": str(path / "source"), "WALG_COMPRESSION_METHOD": "none",
             "WALG_REDIS_SERVER_PROCESS_NAME": str(program), "WALG_REDIS_CONF_PATH": str(path / "redis.conf"),
             "WALG_REDIS_APPENDONLY_TEMP_MANIFEST": str(path / "pins"), "WALG_DOWNLOAD_CONCURRENCY": "1",
+            "WALG_REDIS_TS_PIN_FOLDER": str(path / "ts"),
             "WALG_STREAM_CREATE_COMMAND": f"cat {path}/source/dump.rdb",
         }.items():  # fmt: skip
             monkeypatch.setenv(name, value)
@@ -217,3 +218,22 @@ def test_a_full_disk_leaves_the_old_data(field: Field, kind: str) -> None:
     assert "No space left" in done.stderr
     assert field.both(field.path / "out") == field.old
     assert sorted(path.name for path in (field.path / "out").iterdir()) == ["appendonlydir", "dump.rdb"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not crash.available(), reason="strace is not installed or may not trace")
+def test_a_killed_push_with_a_tree_lists_both_or_none(field: Field, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "1.sst").write_bytes(b"1" * 1000)
+    os.environ["WALG_REDIS_DATA_PATH"] = str(tmp_path / "source")
+    words = ["backup-push", "--type", "rdb_ts", "--ts-backup", str(tree)]
+    folder = tmp_path / "archive/basebackups_005"
+    calls = list(crash.changes(crash.trace(CODE, words, str(tmp_path / "archive"), tmp_path)))
+    # The last ones write and rename the two sentinels.
+    for call in spread(calls[-30:]):
+        shutil.rmtree(folder, ignore_errors=True)
+        crash.kill_at(CODE, words, call)
+        for sentinel in folder.glob("*_backup_stop_sentinel.json"):
+            name = sentinel.name.partition("_backup")[0]
+            assert (folder / name / "ts_data_backup_stop_sentinel.json").exists(), call

@@ -233,7 +233,7 @@ class Field:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=180,
         )
         assert done.returncode == status, done.stderr
         return done.stdout, done.stderr
@@ -347,4 +347,20 @@ def test_trees_of_killed_backups_are_freed_and_those_of_others_stay(tmp_path: Pa
     (tmp_path / "ts-killed/file").write_text("x")
     with held_new(str(tmp_path), "ts-") as first, held_new(str(tmp_path), "ts-") as second:
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(os.path.basename, (first, second)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_restores_left_goes(tmp_path: Path) -> None:
+    (tmp_path / ".wal-g-restore-killed").mkdir()
+    (tmp_path / ".wal-g-replaced-20260101T000000Z").mkdir()
+    (tmp_path / "dump.rdb").write_text("old")
+    with Staging(str(tmp_path)) as first, Staging(str(tmp_path)) as second:
+        assert os.path.isdir(first)
+        assert os.path.isdir(second)
+        assert len(list(tmp_path.glob(".wal-g-restore-*"))) == 2
+        assert len(list(tmp_path.glob(".wal-g-replaced-*"))) == 1
+        old = Old(str(tmp_path), keep=False)
+        old.put_aside(str(tmp_path / "dump.rdb"))
+        assert not list(tmp_path.glob("wal-g-old-*"))
+        old.finish()
     assert list(tmp_path.iterdir()) == []

@@ -28,6 +28,8 @@ def fill(client: Any, count: int = 200) -> None:
         pipe.xadd(f"stream{number}", {"a": str(number)}, id=f"{number + 1}-1")
         pipe.setbit(f"bits{number}", number, 1)
         pipe.pfadd(f"counter{number}", number)
+        if number % 500 == 499:
+            pipe.execute()
     pipe.set("binary", bytes(range(256)))
     pipe.set("expires", "later", ex=100000)
     pipe.execute()
@@ -35,6 +37,25 @@ def fill(client: Any, count: int = 200) -> None:
 
 def digest(client: Any) -> str:
     return str(client.execute_command("DEBUG", "DIGEST"))
+
+
+def rewrite(client: Any) -> None:
+    """Have the AOF rewritten, and wait for it. The server may just be rewriting it by itself."""
+
+    def busy() -> bool:
+        found = client.info("persistence")
+        return bool(found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
+
+    while True:
+        while busy():
+            time.sleep(0.01)
+        try:
+            client.bgrewriteaof()
+            break
+        except redis.ResponseError:
+            continue
+    while busy():
+        time.sleep(0.01)
 
 
 DEBUG = ("--enable-debug-command", "yes")
@@ -243,7 +264,7 @@ def test_golden_archive(field: Any, golden: Callable[[], Path]) -> None:
     assert "Garbage prefixes in backups folder: [stream_20261122T120855Z]" in err
 
 
-KEYS = int(os.environ.get("WALG_TEST_KEYS", "50000"))
+KEYS = int(os.environ.get("WALG_TEST_KEYS", "20000"))
 """How many keys the largest test has; a million was tried by hand, with each server and type of backup."""
 
 
@@ -258,15 +279,13 @@ def test_many_keys_of_all_types_under_writes(field: Any, kind: str) -> None:
     fill(source.client, KEYS // 16)
     if kind == "aof":
         # What DEBUG POPULATE makes is not in the AOF before it is rewritten.
-        source.client.bgrewriteaof()
-        while source.client.info("persistence")["aof_rewrite_in_progress"]:
-            time.sleep(0.01)
+        rewrite(source.client)
     written = [0] * 1000
     stop = threading.Event()
 
     def work() -> None:
         number = 1
-        with contextlib.closing(redis.Redis(port=source.port)) as client:
+        with contextlib.closing(source.connect()) as client:
             while not stop.is_set():
                 client.set(f"live{number % 1000}", number)
                 written[number % 1000] = number
@@ -308,7 +327,7 @@ def stopped_with_pins(field: Any, source: Any) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("field", ["valkey", "redis8"], indirect=True)
+@pytest.mark.parametrize("field", ["redis8"], indirect=True)
 def test_fifty_rewrites_during_one_backup_lose_nothing(field: Any) -> None:
     source = field.server("source", *DEBUG, "--appendonly", "yes")
     field.aim(source)
@@ -318,9 +337,7 @@ def test_fifty_rewrites_during_one_backup_lose_nothing(field: Any) -> None:
     before = digest(source.client)
     push = stopped_with_pins(field, source)
     for _ in range(50):
-        source.client.bgrewriteaof()
-        while source.client.info("persistence")["aof_rewrite_in_progress"]:
-            time.sleep(0.01)
+        rewrite(source.client)
     push.send_signal(signal.SIGCONT)
     assert push.wait(180) == 0, push.communicate()[1]
     version = json.loads(field.run("backup-info", "LATEST")[0])[0]["Version"]
@@ -391,9 +408,7 @@ def test_a_killed_aof_backup_lists_nothing_and_its_links_are_freed(field: Any) -
     before = len(field.names())
     left = {path.name for path in (source.data / "pinned").iterdir()}
     assert "appendonly.aof.1.base.rdb" in left
-    source.client.bgrewriteaof()
-    while source.client.info("persistence")["aof_rewrite_in_progress"]:
-        time.sleep(0.01)
+    rewrite(source.client)
     assert not (source.data / "appendonlydir/appendonly.aof.1.base.rdb").exists()
     field.run("backup-push", "--type", "aof")
     assert list((source.data / "pinned").iterdir()) == []

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from walg_core.context import Context
     from walg_core.storage.api import Storage
 
-    from walg_redis.backup.trees import Tiered
-
     class Options(NamedTuple):
         """The command line of one push; `kind` is one of `sentinel.TYPES`."""
 
@@ -62,7 +60,6 @@ def _check_tree(options: Options) -> None:
 
 def _push_main(context: "Context", options: Options) -> str:
     kind = options.kind.removesuffix("_ts")
-    parts: list[Tiered] = []
     version, told = "", Facts()
     if kind == "aof":
         from walg_redis.backup.aof import server_version, store_aof
@@ -84,9 +81,7 @@ def _push_main(context: "Context", options: Options) -> str:
             held = store(context, storage, f"{folder}slots.json", BytesReader(shards))
             plain, stored = plain + (held.plain_size if kind == "rdb" else 0), stored + held.stored_size
         if options.kind.endswith("_ts"):
-            from walg_redis.backup.trees import store_tree
-
-            parts.append(store_tree(context, storage, f"{folder}{ATTACHED}/", options.ts_backup))
+            _attach(context, storage, folder, options)
         return plain, stored
 
     pushed = backup_of(
@@ -95,8 +90,6 @@ def _push_main(context: "Context", options: Options) -> str:
         lambda done: main_sentinel(done, options.marks, kind, told, version),
         prefix="aof_" if kind == "aof" else "stream_",
     )
-    if parts:
-        _attach(context, pushed, options, parts[0])
     log.info(f"Backup {pushed.name}: {pushed.plain_size} bytes read, {pushed.stored_size} stored")
     return pushed.name
 
@@ -107,19 +100,15 @@ def _slots(context: "Context") -> bytes:
     return gojson.dumps(slots.read(context.config))
 
 
-def _attach(context: "Context", main: Pushed, options: Options, part: "Tiered") -> None:
-    """The sentinel of the tiered part, last; without it the whole backup goes."""
-    storage = context.write_storage()
-    name = f"{main.name}/{ATTACHED}"
+def _attach(context: "Context", storage: "Storage", folder: str, options: Options) -> None:
+    """The tiered part with its sentinel, which is listed nowhere: the backup exists once its own sentinel does."""
+    from walg_redis.backup.trees import store_tree
+
+    part = store_tree(context, storage, f"{folder}{ATTACHED}/", options.ts_backup)
+    name = folder.removeprefix(FOLDER) + ATTACHED
     done = Pushed(name, part.start_ns, times.now(), part.plain, part.stored)
     values = tiered_sentinel(done, options.marks.permanent, options.ts_backup_id, options.ts_backup, part.files)
-    try:
-        storage.put_bytes(f"{FOLDER}{name}{SENTINEL_SUFFIX}", gojson.dumps(values))
-    except BaseException:
-        from walg_core.backups import retention
-
-        retention.remove_backup(storage, main.name)
-        raise
+    storage.put_bytes(f"{FOLDER}{name}{SENTINEL_SUFFIX}", gojson.dumps(values))
 
 
 def _push_tiered(context: "Context", options: Options) -> str:

@@ -21,16 +21,18 @@ _MARK = 40
 
 
 def check_rdb(path: str) -> None:
-    """Header, end mark and checksum; where the checker of the file's own family is installed, that as well.
+    """Header and end mark, and the checker of the file's own family; where that is not installed, the checksum.
 
-    Raises IntegrityError. A checksum of zero means that the server was told to write none. Redis knows nothing of the
-    format under the header `VALKEY` (Valkey 9 and later), Valkey reads both.
+    The checker reads every value and the checksum, too. Raises IntegrityError. A checksum of zero means that the server
+    was told to write none. Redis knows nothing of the format under the header `VALKEY` (Valkey 9 and later), Valkey
+    reads both.
     """
     with open(path, "rb") as file:
         valkey = file.read(len(_VALKEY)) == _VALKEY
         file.seek(0)
-        _check_bytes(path, file, end_of_rdb(file))
-    _run_tool(("valkey-check-rdb",) if valkey else ("redis-check-rdb", "valkey-check-rdb"), path)
+        _check_ends(path, file, end_of_rdb(file))
+        if not _run_tool(("valkey-check-rdb",) if valkey else ("redis-check-rdb", "valkey-check-rdb"), path):
+            _check_sum(path, file, end_of_rdb(file))
 
 
 def end_of_rdb(file: BinaryIO) -> int:
@@ -46,37 +48,48 @@ def end_of_rdb(file: BinaryIO) -> int:
     return size - _MARK if len(tail) == _MARK and not set(tail) - set(b"0123456789abcdef") else size
 
 
-def _check_bytes(path: str, file: BinaryIO, size: int) -> None:
-    from walg_redis.restore import crc64
-
+def _check_ends(path: str, file: BinaryIO, size: int) -> None:
     head = file.read(_HEADER)
     known = (head[:5] == b"REDIS" and head[5:].isdigit()) or (head[:6] == _VALKEY and head[6:].isdigit())
     if not known:
         raise IntegrityError(f"{path} is not an RDB: it begins with {head!r}", hint=_HINT)
     if size < _HEADER + 1 + _TAIL:
         raise IntegrityError(f"{path} is not a whole RDB: it has only {size} bytes", hint=_HINT)
-    checksum, left, last = crc64.update(0, head), size - _HEADER - _TAIL, b""
+    file.seek(size - _TAIL - 1)
+    if file.read(1) != b"\xff":
+        raise IntegrityError(f"{path} is torn or damaged: it does not end like an RDB", hint=_HINT)
+
+
+def _check_sum(path: str, file: BinaryIO, size: int) -> None:
+    """Of the first `size` bytes of the file, which stands at its beginning."""
+    from walg_redis.restore import crc64
+
+    checksum, left = 0, size - _TAIL
     while left:
-        last = file.read(min(CHUNK, left))
-        checksum = crc64.update(checksum, last)
-        left -= len(last)
+        piece = file.read(min(CHUNK, left))
+        if not piece:
+            raise IntegrityError(f"{path} became shorter while it was read", hint=_HINT)
+        checksum = crc64.update(checksum, piece)
+        left -= len(piece)
     stored = int.from_bytes(file.read(_TAIL), "little")
-    if last[-1:] != b"\xff" or (stored and stored != checksum):
-        raise IntegrityError(f"{path} is torn or damaged: its checksum or its end is wrong", hint=_HINT)
+    if stored and stored != checksum:
+        raise IntegrityError(f"{path} is torn or damaged: its checksum is wrong", hint=_HINT)
 
 
-def _run_tool(names: tuple[str, ...], *words: str) -> None:
+def _run_tool(names: tuple[str, ...], *words: str) -> bool:
+    """Whether a server's checker has found the file whole; False where none is installed, or it is too old for it."""
     tool = next((found for name in names if (found := shutil.which(name))), None)
     if not tool:
-        return
+        return False
     done = subprocess.run([tool, *words], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         output = done.stdout + done.stderr
         if "Can't handle RDB format version" in output:
             log.warning(f"{tool} is older than the backup's server and cannot check it")
-            return
+            return False
         tail = "\n".join(output.splitlines()[-5:])
         raise IntegrityError(f"{tool} finds {words[-1]} damaged:\n{tail}", hint=_HINT)
+    return True
 
 
 def check_aof(directory: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """CRC-64 as Redis computes it (Jones' polynomial, reflected), over many lanes at once.
 
 Byte by byte in Python would take minutes a gigabyte. A block is cut into equal lanes whose checksums advance in step,
-one vector operation a byte position; checksums of neighbours are then joined by the rule that appending n bytes is a
+one vector operation for two bytes; checksums of neighbours are then joined by the rule that appending n bytes is a
 linear map.
 """
 
@@ -16,18 +16,23 @@ _LANE = 64
 _Vector = np.ndarray[Any, np.dtype[np.uint64]]
 
 
-def _table() -> _Vector:
-    values = np.arange(256, dtype=np.uint64)
-    for _ in range(8):
+def _table(bits: int) -> _Vector:
+    """What `bits` bits at the end of a checksum, 8 or 16, become when as many zero bits are appended."""
+    values = np.arange(1 << bits, dtype=np.uint64)
+    for _ in range(bits):
         values = np.where(
             values & np.uint64(1), (values >> np.uint64(1)) ^ np.uint64(_POLYNOMIAL), values >> np.uint64(1)
         )
     return values
 
 
-_TABLE = _table()
+_TABLE = _table(8)
+_PAIRS = _table(16)
+"""For two bytes in one step: the table still fits the processor's cache, and there are half as many steps."""
 _BYTE = np.uint64(0xFF)
 _EIGHT = np.uint64(8)
+_PAIR = np.uint64(0xFFFF)
+_SIXTEEN = np.uint64(16)
 
 
 class _Shift:
@@ -89,11 +94,11 @@ def update(checksum: int, data: bytes | memoryview) -> int:
 
 
 def _block(checksum: int, lanes: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
-    columns = np.ascontiguousarray(lanes.T).astype(np.uint64)
+    columns = np.ascontiguousarray(lanes.view("<u2").T).astype(np.uint64)
     values = np.zeros(lanes.shape[0], dtype=np.uint64)
     values[0] = np.uint64(checksum)
     for column in columns:
-        values = _TABLE[(values ^ column) & _BYTE] ^ (values >> _EIGHT)
+        values = _PAIRS[(values ^ column) & _PAIR] ^ (values >> _SIXTEEN)
     length = _LANE
     while len(values) > 1:
         values = _shift(length)(values[::2]) ^ values[1::2]

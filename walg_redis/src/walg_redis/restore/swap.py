@@ -2,6 +2,8 @@
 
 Everything happens inside the server's data directory: what is restored lies in a hidden directory beside the old data,
 is exchanged with it in one step of the file system, and only then the old is removed, or kept under `wal-g-old-TIME`.
+A restore that is killed leaves its directory, and old data that it had put aside under `.wal-g-replaced-TIME`: the next
+one removes the former when it begins, the latter when it has succeeded.
 """
 
 from __future__ import annotations
@@ -9,20 +11,24 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import ExitStack
 
 from walg_core.backups.times import backup_stamp
 from walg_core.errors import EngineError
 from walg_core.io.atomic import exchange, make_dirs, rename, sync_dir
+from walg_core.io.locks import FileLock
 from walg_core.observe import log
 
 _PREFIX = ".wal-g-restore-"
 KEPT = "wal-g-old-"
+REPLACED = ".wal-g-replaced-"
 
 
 class Staging:
     """A directory beside the data that the restore works in; gone when it ends, whatever happened."""
 
     def __init__(self, data: str) -> None:
+        self._held = ExitStack()
         try:
             make_dirs(data)
             self._clear_stale(data)
@@ -36,18 +42,29 @@ class Staging:
 
     @staticmethod
     def _clear_stale(data: str) -> None:
-        """What restores left that were killed; the running ones of others are younger than a day."""
+        """What restores left that were killed; a running one holds a lock on its own."""
         for name in os.listdir(data):
             path = os.path.join(data, name)
-            if name.startswith(_PREFIX) and time.time() - os.stat(path).st_mtime > 86400:
-                log.info(f"removing {path}, left by a restore that was killed")
-                shutil.rmtree(path, ignore_errors=True)
+            if not name.startswith(_PREFIX) or not os.path.isdir(path):
+                continue
+            try:
+                with FileLock(path, wait=False):
+                    log.info(f"removing {path}, left by a restore that was killed")
+                    shutil.rmtree(path, ignore_errors=True)
+            except OSError:
+                continue
 
     def __enter__(self) -> str:
+        try:
+            self._held.enter_context(FileLock(self.path, wait=False))
+        except OSError as error:
+            # A file system without locks; then nobody clears up after anybody, either.
+            log.debug(f"{self.path} cannot be locked: {error}")
         return self.path
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        self._held.close()
 
 
 class Old:
@@ -57,7 +74,7 @@ class Old:
         self._data = data
         self._keep = keep
         self._moved: list[tuple[str, str]] = []
-        self._folder = os.path.join(data, KEPT + backup_stamp(time.time_ns()))
+        self._folder = os.path.join(data, (KEPT if keep else REPLACED) + backup_stamp(time.time_ns()))
 
     def put_aside(self, path: str) -> None:
         """Out of the server's way, on the same file system; one that is missing is fine."""
@@ -87,12 +104,11 @@ class Old:
 
     def finish(self) -> None:
         """The restore succeeded: the old data goes, or its place is told."""
-        if not os.path.isdir(self._folder):
-            return
-        if self._keep:
+        if self._keep and os.path.isdir(self._folder):
             log.info(f"the data from before is kept in {self._folder}")
-        else:
-            shutil.rmtree(self._folder)
+        for name in os.listdir(self._data) if os.path.isdir(self._data) else ():
+            if name.startswith(REPLACED):
+                shutil.rmtree(os.path.join(self._data, name))
 
 
 def replace_directory(staged: str, target: str, old: Old) -> None:
