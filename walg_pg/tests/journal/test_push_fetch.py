@@ -255,6 +255,29 @@ def test_prefetched_segments_are_taken_only_when_they_are_right(run, data, tmp_p
     assert target.stat().st_ino == inode, "the prefetched file itself was moved"
 
 
+def test_what_was_prefetched_before_the_machine_started_is_not_believed(run, data, tmp_path) -> None:
+    for digit in "123":
+        assert run("wal-push", f"{data}/pg_wal/00000001000000000000000{digit}", PGDATA=str(data)).returncode == 0
+    target = tmp_path / "pg_wal" / "RECOVERYXLOG"
+    target.parent.mkdir()
+    finished = target.parent / ".wal-g" / "prefetch"
+    assert run("wal-prefetch", FIRST, str(target)).returncode == 0
+    assert (finished / SECOND).exists()
+    # A power failure: some of its blocks never reached the disk.
+    body = bytearray((finished / SECOND).read_bytes())
+    body[1 << 20 : 2 << 20] = bytes(1 << 20)
+    (finished / SECOND).write_bytes(body)
+    (finished / "boot").write_text("another start of the machine")
+    fetched = run("wal-fetch", SECOND, str(target), WALG_DOWNLOAD_CONCURRENCY="1")
+    assert fetched.returncode == 0
+    assert "before the machine was last started" in fetched.stderr
+    assert target.read_bytes() == (data / "pg_wal" / SECOND).read_bytes()
+    assert run("wal-prefetch", FIRST, str(target)).returncode == 0
+    target.unlink()
+    again = run("wal-fetch", THIRD, str(target), WALG_DOWNLOAD_CONCURRENCY="1")
+    assert (again.returncode, "before the machine" in again.stderr) == (0, False)
+
+
 def test_the_extension_found_last_is_tried_first(run, data, tmp_path) -> None:
     import pwd
 

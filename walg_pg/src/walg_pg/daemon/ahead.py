@@ -90,7 +90,7 @@ class Ahead:
                 path = os.path.join(pusher.directory, each)
                 if path not in self._stored and path not in self._running:
                     self._waiting.setdefault(path, pusher)
-            while self._threads < min(self._workers, len(self._waiting)):
+            while self._threads < min(self._workers, pusher.at_once, len(self._waiting)):
                 self._threads += 1
                 threading.Thread(target=self._work, name="ahead", daemon=True).start()
 

@@ -28,7 +28,7 @@ class Background:
     def __init__(self, pusher: "Pusher", pushed: str, workers: int, limit: int) -> None:
         self._pusher = pusher
         self._status = os.path.join(pusher.directory, "archive_status")
-        self._workers = workers
+        self._workers = min(workers, pusher.at_once)
         self._left = limit
         self._attempted = {pushed}
         self._waiting: deque[str] = deque()

@@ -35,11 +35,33 @@ class Places:
         self.directory = os.path.join(base, ".wal-g", "prefetch")
         self.running_directory = os.path.join(self.directory, "running")
 
+        self.boot_file = os.path.join(self.directory, "boot")
+
+    def trusted(self) -> bool:
+        """Whether what lies here was written since the machine started: prefetched files are not synced.
+
+        Without a note (the original's, or a system that does not say) they are believed as they are.
+        """
+        try:
+            with open(self.boot_file, encoding="ascii", errors="replace") as file:
+                return file.read(100) == boot()
+        except OSError:
+            return True
+
     def finished(self, name: str) -> str:
         return os.path.join(self.directory, name)
 
     def running(self, name: str) -> str:
         return os.path.join(self.running_directory, name)
+
+
+def boot() -> str:
+    """What changes whenever the machine starts; "" where the system does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(100).strip()
+    except OSError:
+        return ""
 
 
 class Fetcher:
@@ -63,16 +85,16 @@ class Fetcher:
             self._wal = self.context.read_storage(self._target).folder(place.FOLDER)
         return self._wal
 
-    def download(self, name: str, path: str, *, exclusive: bool = True) -> None:
+    def download(self, name: str, path: str, *, exclusive: bool = True, durable: bool = True) -> None:
         """Write the file to `path`, whole and checked, or raise and leave nothing there.
 
-        On return it is durable, except under PASSING names. Raises ObjectNotFound, IntegrityError, any StorageError,
-        FileExistsError.
+        On return it is durable if so wished, but never under PASSING names. Raises ObjectNotFound, IntegrityError, any
+        StorageError, FileExistsError.
         """
         source, extension = transfer.open_by_name(self.context, self.wal, name, self._hint)
         plain = is_segment_name(name)
         try:
-            durable = os.path.basename(path) not in PASSING
+            durable = durable and os.path.basename(path) not in PASSING
             with atomic.AtomicFile(path, exclusive=exclusive, durable=durable) as file:
                 head = b""
                 while piece := source.read(CHUNK):
@@ -97,6 +119,8 @@ class Fetcher:
         except OSError:
             return False
         found = segment.problem(name, head, size, self.segment_size, self.system)
+        if not found and not places.trusted():
+            found = "it was written before the machine was last started, and may not be whole"
         if found:
             log.error(f"the prefetched file {path} is not segment {name}: {found}; it is downloaded again")
             remove_quietly(path)

@@ -7,7 +7,7 @@ from walg_core.errors import ObjectNotFound, WalgError
 from walg_core.io import atomic
 from walg_core.observe import log
 
-from walg_pg.journal.fetch import Fetcher, Places, remove_quietly
+from walg_pg.journal.fetch import Fetcher, Places, boot, remove_quietly
 from walg_pg.lsn import NotASegmentName, is_segment_name, next_segment_name, parse_segment_name
 
 TYPE_CHECKING = False
@@ -91,10 +91,22 @@ def prefetch(context: "Context", name: str, destination: str, target: str = "") 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return  # another one is at it
+        _settle(places)
         clean(places, name, fetcher.segment_size)
         _download_all(fetcher, places, deque(following(context, name, fetcher.segment_size)))
     finally:
         os.close(lock)
+
+
+def _settle(places: Places) -> None:
+    """Note which start of the machine the files belong to; those of an earlier one go."""
+    if os.path.exists(places.boot_file):
+        if places.trusted():
+            return
+        for entry in os.listdir(places.directory):
+            if is_segment_name(entry):
+                remove_quietly(os.path.join(places.directory, entry))
+    atomic.write_file(places.boot_file, boot().encode())
 
 
 def _download_all(fetcher: Fetcher, places: Places, waiting: "deque[str]") -> None:
@@ -124,9 +136,11 @@ def download_one(fetcher: Fetcher, places: Places, name: str) -> bool:
     running, finished = places.running(name), places.finished(name)
     if os.path.exists(finished):
         return True
+    # Not synced: PostgreSQL has consumed and removed most of them before they would reach the disk.
+    durable = not boot()
     try:
-        fetcher.download(name, running, exclusive=False)
-        atomic.rename(running, finished)
+        fetcher.download(name, running, exclusive=False, durable=durable)
+        atomic.rename(running, finished, durable=durable)
     except ObjectNotFound:
         return False
     except (WalgError, OSError) as error:

@@ -48,6 +48,8 @@ class Pusher:
         self.system = control[0] if control else None
         self.renames = bool(context.config.get("PG_READY_RENAME"))
         memory.limit = context.config.get("WALG_WAL_PUSH_MEMORY")
+        # More threads than fit into the memory would only wait, each with a heap of its own.
+        self.at_once = max(1, memory.limit // AHEAD) if self.wal.file_system else 1 << 30
         self.recorder = self._recorder() if context.config.get("WALG_USE_WAL_DELTA") else None
 
     def _recorder(self) -> "Recorder | None":
