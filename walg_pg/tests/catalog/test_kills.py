@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from walg_core.backups import claims, copying
 from walg_core.pipeline.reader import Reader
-from walg_core.storage.api import ObjectInfo
+from walg_core.storage.api import ObjectInfo, Storage
 from walg_core.storage.layers.base import Layer
+from walg_core.storage.local import LocalStorage
 from walg_core.storage.memory import MemoryStorage
 from walg_pg.catalog.backups import list_backups
 from walg_pg.catalog.copy import claimed_by, plan
@@ -79,9 +85,11 @@ class Mortal(Layer):
         self.delete(info.key for info in objects)
 
 
-def make() -> MemoryStorage:
+Made = TypeVar("Made", bound=Storage)
+
+
+def make(storage: Made) -> Made:
     """Two chains of one full backup and seven deltas each, with their WAL."""
-    storage = MemoryStorage()
     for first in (2, 22):
         base = None
         for number in range(first, first + 16, 2):
@@ -110,11 +118,11 @@ def make() -> MemoryStorage:
     return storage
 
 
-def keys(storage: MemoryStorage) -> set[str]:
+def keys(storage: Storage) -> set[str]:
     return {info.key for info in storage.list() if "walg_claim" not in info.key}
 
 
-def whole(storage: MemoryStorage, complete: set[str]) -> set[str]:
+def whole(storage: Storage, complete: set[str]) -> set[str]:
     """The listed backups, each with its parts, WAL and base, and a permanent one on a permanent base."""
     there = keys(storage)
     listed = {backup.name: backup for backup in list_backups([storage])}
@@ -163,13 +171,13 @@ def test_killed_anywhere_and_repeated(monkeypatch: pytest.MonkeyPatch, command: 
     # What is killed leaves claims of a process that is gone.
     monkeypatch.setattr(claims, "_start", lambda _: str(next(starts)))
     starts = itertools.count()
-    archive, target = make(), MemoryStorage()
+    archive, target = make(MemoryStorage()), MemoryStorage()
     complete = keys(archive)
     total = run(command, archive, target)
     expected, copied = whole(archive, complete), keys(target)
     assert total >= 60, "too few operations for as many kill points"
     for point in sorted({total * number // POINTS for number in range(POINTS)}):
-        archive, target = make(), MemoryStorage()
+        archive, target = make(MemoryStorage()), MemoryStorage()
         with pytest.raises(Killed):
             run(command, archive, target, point)
         whole(target, complete)
@@ -177,3 +185,24 @@ def test_killed_anywhere_and_repeated(monkeypatch: pytest.MonkeyPatch, command: 
             # Of a `delete target` without any sentinel left to delete the rest is garbage, which `retain` takes along.
             run(command, archive, target)
         assert (whole(archive, complete), keys(target)) == (expected, copied), f"killed before operation {point}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", [0, 1, 5, 9, 20, 40])
+def test_the_command_is_killed(tmp_path: Path, gone: int) -> None:
+    """`kill -9` as soon as so many files are gone; the claim that is left is known to be a dead process's."""
+    storage = make(LocalStorage(str(tmp_path)))
+    complete = keys(storage)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("WALG_", "PG"))}
+    argv = [sys.executable, "-m", "walg_core", "pg", "delete", "retain", "FULL", "1", "--confirm"]
+    process = subprocess.Popen(argv, env={**environment, "WALG_FILE_PREFIX": str(tmp_path)}, stderr=subprocess.DEVNULL)
+    while process.poll() is None and (not claims.live(storage) or len(complete) - len(keys(storage)) < gone):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    whole(storage, complete)
+    assert claims.live(storage) == []
+    Deleter([storage], SEGMENT, confirm=True).retain("FULL", 1)
+    assert len(whole(storage, complete)) == 8
+    assert len(keys(storage)) == len(complete) // 2
+    assert not list(tmp_path.rglob("*walg_claim*"))

@@ -143,6 +143,18 @@ def test_destination_rules(golden: Golden, context_of: ContextOf, tmp_path: Path
     assert (tmp_path / "real" / "PG_VERSION").exists()
 
 
+def test_a_destination_that_cannot_be_made(
+    golden: Golden, tmp_path: Path, wal_g: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    archive = golden("pg18-zstd")
+    (tmp_path / "file").touch()
+    for place, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "below", "Not a directory")):
+        done = wal_g("backup-fetch", str(place), LAST, check=False, WALG_FILE_PREFIX=str(archive))
+        assert done.returncode == 1
+        assert f"cannot restore into {place}: {reason}" in done.stderr
+        assert "an empty directory" in done.stderr
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
 def test_modes_do_not_depend_on_the_umask(golden: Golden, context_of: ContextOf, tmp_path: Path, mask: int) -> None:
     context = context_of(golden("pg18-zstd"))

@@ -13,7 +13,7 @@ def report(error: BaseException, *, debug: bool) -> int:
     if debug:
         _traceback(error)
     if isinstance(error, UsageError):
-        return usage(str(error))
+        return usage(str(error), f"Hint: {error.hint}" if error.hint else "")
     if isinstance(error, WalgError):
         log.error(str(error), error.hint or "")
         return error.exit_code

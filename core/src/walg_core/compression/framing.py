@@ -110,5 +110,6 @@ class Input:
     def damaged(self, why: object) -> IntegrityError:
         return IntegrityError(
             f"the {self.what} stream is damaged: {why}",
-            hint="is the object encrypted, or encrypted with another key than the one configured?",
+            hint="the object is encrypted with another key than the one configured, or damaged in the storage: "
+            "bring it back from a copy, or take another backup",
         )

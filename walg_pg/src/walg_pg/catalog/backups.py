@@ -113,7 +113,8 @@ def find_backup(storages: Sequence[Storage], name: str, folder: str = BASEBACKUP
     if name == LATEST:
         backups = list_backups(storages, folder)
         if not backups:
-            raise NoBackups(hint="make one with `wal-g backup-push`, or check the storage's settings")
+            command = "catchup-push" if folder == CATCHUP else "backup-push"
+            raise NoBackups(hint=f"make one with `wal-g {command}`, or check the storage's settings")
         return backups[-1]
     key = f"{folder}{name}{SENTINEL_SUFFIX}"
     problem = key_problem(key) or ("it has a slash" if "/" in name else None)

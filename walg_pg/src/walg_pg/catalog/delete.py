@@ -157,6 +157,7 @@ class Deleter:
             count = self._mark(plan, relative_to)
             if not count:
                 log.info("No objects matched the deletion criteria.")
+                self._sweep()
                 return 0
             if not self.confirm:
                 log.info(f"Dry run: objects would be deleted count={count}, Run with --confirm to execute")
@@ -210,9 +211,13 @@ class Deleter:
                 for storage, each in zip(self.storages, batches, strict=True):
                     if level < len(each):
                         storage.delete_versions(each[level])
-        for storage in self.storages:
-            claims.remove_stale(storage)
+        self._sweep()
         return sum(map(len, both))
+
+    def _sweep(self) -> None:
+        """Remove the claims of processes that died."""
+        for storage in self.storages if self.confirm else ():
+            claims.remove_stale(storage)
 
 
 def _before(history: History, target: Record | None) -> tuple[Decision, Choose] | None:

@@ -40,7 +40,10 @@ def find(history: History, name: str, *, exactly: bool = False) -> Record:
     exact = [record for record in history.records if record.name == name]
     found = exact if exact or exactly else [record for record in history.records if record.name.startswith(name)]
     if not found or not name:
-        raise NoTarget(f"Backup '{name}' does not exist.", hint="`wal-g backup-list` shows the names")
+        raise NoTarget(
+            f"Backup '{name}' does not exist.",
+            hint="`wal-g backup-list` shows the names; a time is written like 2026-11-01T00:00:00Z",
+        )
     return found[-1]
 
 

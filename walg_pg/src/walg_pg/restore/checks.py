@@ -87,6 +87,19 @@ def _check_label(root: Destination, link: Link) -> None:
         )
 
 
+def open_destination(path: str, *, fsync: bool) -> Destination:
+    """The directory to restore into, made where it is missing. Raises EngineError."""
+    from walg_core.io.destination import Destination
+
+    try:
+        return Destination(path, fsync=fsync)
+    except OSError as error:
+        raise EngineError(
+            f"cannot restore into {path}: {error.strerror}",
+            hint="give an empty directory, or one that this user may create; nothing was changed",
+        ) from error
+
+
 def refuse_non_empty(root: Destination) -> None:
     """Raises EngineError when the destination has entries."""
     entries = root.entries()

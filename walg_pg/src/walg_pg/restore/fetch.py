@@ -135,7 +135,7 @@ class Restore:
         """Restore everything; on return it is complete, checked and durable. Raises WalgError, OSError."""
         plan_ = self._plan
         tablespaces.check_locations(plan_.layout, plan_.destination) if not self._interrupted() else None
-        with Destination(plan_.destination, fsync=self._fsync) as root:
+        with checks.open_destination(plan_.destination, fsync=self._fsync) as root:
             state = State(root, plan_.newest.name, self._fingerprint())
             state.open()
             if state.resumed:
