@@ -128,6 +128,8 @@ class Field:
             "HOME": str(path),
             "WALG_FILE_PREFIX": str(path / "archive"),
             "WALG_REDIS_HOST": "127.0.0.1",
+            # How full the machine's disk is must not decide; a test of the limit sets its own.
+            "WALG_REDIS_DATA_THRESHOLD": "100",
             "WALG_REDIS_SERVER_PROCESS_NAME": program,
         }
 
