@@ -43,7 +43,10 @@ def test_kill_at_many_points_never_leaves_half_a_backup(site) -> None:
     assert site.restored(site.push("--full")) == expected
     # Nothing that was killed still counts as running, so a deletion takes what it left.
     site.wal_g("delete", "retain", "FULL", "1", "--confirm")
-    assert len(list((site.archive / "basebackups_005").iterdir())) == 2
+    folder = site.archive / "basebackups_005"
+    objects = [path for path in folder.rglob("*") if path.is_file() and ".tmp." not in path.name]
+    owners = {path.relative_to(folder).parts[0].removesuffix("_backup_stop_sentinel.json") for path in objects}
+    assert owners == set(site.names())
 
 
 def test_ten_thousand_relations_with_load(site) -> None:
