@@ -1,11 +1,13 @@
 """kill -9 under a live server: every segment that it was told is archived is there, whole; recovery gets no wrong file.
 
-`WALG_TEST_KILLS` is the number of kills of each kind (200 before a release), `WALG_TEST_KILLS_STORAGE` `fs` or `s3`.
+`WALG_TEST_KILLS` is the number of kills of each kind (200 before a release), `WALG_TEST_KILLS_STORAGE` `fs`, `s3` or
+another storage whose distribution brings an emulator (`ssh`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import random
 import signal
@@ -50,12 +52,16 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(place: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+def storage(place: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The settings of an empty archive."""
     if STORAGE == "s3":
-        return dict(request.getfixturevalue("s3"))
-    (place / "archive").mkdir()
-    return {"WALG_FILE_PREFIX": str(place / "archive")}
+        yield dict(request.getfixturevalue("s3"))
+    elif STORAGE == "fs":
+        (place / "archive").mkdir()
+        yield {"WALG_FILE_PREFIX": str(place / "archive")}
+    else:
+        with importlib.import_module(f"walg_storage_{STORAGE}.testing").emulator() as settings:
+            yield dict(settings)
 
 
 @contextlib.contextmanager
