@@ -26,9 +26,11 @@ def daemon(
     import signal
 
     from walg_core.observe import log
+    from walg_core.pipeline.heap import keep_freed_memory
 
     from walg_pg.daemon.server import Daemon
 
+    keep_freed_memory()
     server = Daemon(ctx.obj, daemon_socket_path)
     server.listen()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 READY = ".ready"
 SCAN_INTERVAL = 0.1
 """Seconds between two looks at the status directory."""
+_MANY = 4
 
 
 class Background:
@@ -37,6 +38,10 @@ class Background:
         self._stopped = False
         if workers >= 1 and limit >= 1:
             self._follow(pushed, limit)
+            if len(self._waiting) >= _MANY:
+                from walg_core.pipeline.heap import keep_freed_memory
+
+                keep_freed_memory()
             self._scan_again = time.monotonic() + SCAN_INTERVAL
             self._start_threads()
 

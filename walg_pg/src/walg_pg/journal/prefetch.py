@@ -82,6 +82,9 @@ def prefetch(context: "Context", name: str, destination: str, target: str = "") 
     """Download the following segments in parallel, each checked, then moved into sight. It may end."""
     import fcntl
 
+    from walg_core.pipeline.heap import keep_freed_memory
+
+    keep_freed_memory()
     fetcher = Fetcher(context, target)
     places = Places(context, destination)
     atomic.make_dirs(places.running_directory, 0o755)
