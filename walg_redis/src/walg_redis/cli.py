@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from walg_core.context import Context
 from walg_core.streams import engine as work
-from walg_core.streams.cli import Confirm, Detail, Json, Name, Pretty, TargetStorage, add_copy, add_delete, add_mark
+from walg_core.streams.cli import Detail, Json, Name, Pretty, TargetStorage, add_copy, add_mark
+from walg_core.streams.delete_cli import Confirm, add_delete
 from walg_core.streams.engine import StreamEngine
 
 from walg_redis.form import FORM

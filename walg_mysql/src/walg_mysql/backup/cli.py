@@ -15,10 +15,9 @@ from walg_core.streams.cli import (
     OptionalName,
     Pretty,
     TargetStorage,
-    UserData,
-    add_delete,
     add_mark,
 )
+from walg_core.streams.delete_cli import UserData, add_delete
 from walg_core.streams.engine import StreamEngine
 
 from walg_mysql.deletion import BINLOG_SENTINEL, forget_journals
