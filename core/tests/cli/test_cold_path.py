@@ -14,6 +14,7 @@ from walg_core.discovery import discover
 FORBIDDEN = frozenset(
     [
         "asyncio",
+        "collections",
         "concurrent.futures",
         "dataclasses",
         "email",

@@ -30,6 +30,12 @@ SETTINGS = (
     Setting("WALG_DISABLE_PARTIAL_RESTORE", "do not collect database names", kind="bool", default="false"),
     Setting("TOTAL_BG_UPLOADED_LIMIT", "segments that one wal-push may upload", kind="int", default="32"),
     Setting(
+        "WALG_WAL_PUSH_AHEAD",
+        "in a burst, let a process that outlives wal-push upload the next segments",
+        kind="bool",
+        default="true",
+    ),
+    Setting(
         "WALG_WAL_PUSH_MEMORY",
         "what all WAL uploads to an object storage together may hold in memory",
         kind="size",

@@ -62,17 +62,19 @@ def data(tmp_path: Path, segments: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run `wal-g pg …` over an archive in `tmp_path/archive`."""
+    """Run `wal-g pg …` over an archive in `tmp_path/archive`; nothing of it goes on unless a test asks for that."""
     archive = tmp_path / "archive"
     archive.mkdir()
     home = tmp_path / "home"
     home.mkdir()
 
+    quiet = {"WALG_FILE_PREFIX": str(archive), "HOME": str(home), "WALG_WAL_PUSH_AHEAD": "false"}
+
     def call(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WALG_", "WALE_", "PG"))}
         return subprocess.run(
             [sys.executable, "-m", "walg_core", "pg", *arguments],
-            env={**inherited, "WALG_FILE_PREFIX": str(archive), "HOME": str(home), **settings},
+            env={**inherited, **quiet, **settings},
             capture_output=True,
             text=True,
             timeout=120,

@@ -37,6 +37,10 @@ echo $? >> {log}
 {between}
 exec {command} "$@"
 """
+HELD = """#!/bin/sh
+while [ -e {between} ]; do sleep 0.05; done
+exec {command} "$@"
+"""
 PATIENT = """#!/bin/sh
 for i in $(seq 300); do {command} "$@" && exit 0; sleep 0.2; done
 exit 1
@@ -92,13 +96,13 @@ def script(place: Path, name: str, text: str, command: str, between: str = "") -
     return str(path)
 
 
-def archive_until(cluster: Cluster, enough: Callable[[], bool]) -> None:
+def archive_until(cluster: Cluster, enough: Callable[[], bool], bursts: tuple[int, ...] = (1, 1, 2, 5)) -> None:
     """Bursts of segments until `enough`, then wait for the last to be archived."""
     generator = random.Random(1)
     deadline = time.monotonic() + 3600
     while not enough():
         assert time.monotonic() < deadline
-        for _ in range(generator.choice((1, 1, 2, 5))):
+        for _ in range(generator.choice(bursts)):
             rows = generator.choice((10, 1000, 5000))
             cluster.query(f"insert into t(v) select repeat(md5(i::text), 4) from generate_series(1, {rows}) i")
             cluster.query("select pg_switch_wal()")
@@ -142,6 +146,34 @@ def test_wal_push(place: Path, storage: dict[str, str], limit: str) -> None:
     command = script(place, "push", KILLED, f"{WAL_G} wal-push") + " %p"
     with server(place, storage, command, TOTAL_BG_UPLOADED_LIMIT=limit) as cluster:
         archive_until(cluster, lambda: kills(place) >= KILLS)
+        cluster.stop()
+        assert check(cluster, storage)
+
+
+@pytest.mark.slow
+def test_wal_push_ahead(place: Path, storage: dict[str, str]) -> None:
+    switch = place / "wait"
+    switch.touch()
+    # A burst waits until it is there as a whole, as after an outage.
+    command = script(place, "push", HELD, f"{WAL_G} wal-push", str(switch)) + " %p"
+    with server(place, storage, command, TOTAL_BG_UPLOADED_LIMIT="8", WALG_UPLOAD_CONCURRENCY="2") as cluster:
+        killed: list[int] = []
+        stop = threading.Event()
+        killer = threading.Thread(target=_keep_killing, args=("wal-push-ahead", str(cluster.data), stop, killed))
+        killer.start()
+        try:
+            deadline = time.monotonic() + 3600
+            while len(killed) < KILLS:
+                assert time.monotonic() < deadline
+                switch.touch()
+                for _ in range(30):
+                    cluster.query("insert into t(v) select repeat(md5(i::text), 4) from generate_series(1, 300) i")
+                    cluster.query("select pg_switch_wal()")
+                switch.unlink()
+                wait_for_archiver(cluster)
+        finally:
+            stop.set()
+            killer.join()
         cluster.stop()
         assert check(cluster, storage)
 
@@ -222,7 +254,7 @@ def test_wal_fetch_and_prefetch(place: Path, storage: dict[str, str]) -> None:
     (copy / "recovery.signal").touch()
     restored = Cluster(copy, binaries=cluster.binaries, settings=settings, environment=variables)
     stop = threading.Event()
-    killer = threading.Thread(target=_kill_prefetch, args=(str(copy), stop))
+    killer = threading.Thread(target=_keep_killing, args=("wal-prefetch", str(copy), stop, []))
     with restored:
         killer.start()
         try:
@@ -237,16 +269,17 @@ def test_wal_fetch_and_prefetch(place: Path, storage: dict[str, str]) -> None:
     assert "unexpected pageaddr" not in log
 
 
-def _kill_prefetch(data: str, stop: threading.Event) -> None:
-    """kill -9 what fetches ahead for this cluster, at random moments."""
+def _keep_killing(command: str, data: str, stop: threading.Event, killed: list[int]) -> None:
+    """kill -9 what runs detached for this cluster, at random moments; their process numbers go to `killed`."""
     generator = random.Random(11)
     marker = f"PGDATA={data}".encode()
-    while not stop.wait(generator.uniform(0.05, 0.5)):
+    while not stop.wait(generator.uniform(0.02, 0.3)):
         for process in os.listdir("/proc"):
             if not process.isdigit():
                 continue
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-                ours = words[0] == sys.executable.encode() and b"wal-prefetch" in words
+                ours = words[0] == sys.executable.encode() and command.encode() in words
                 if ours and marker in Path(f"/proc/{process}/environ").read_bytes():
                     os.kill(int(process), signal.SIGKILL)
+                    killed.append(int(process))

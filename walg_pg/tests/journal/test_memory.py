@@ -53,7 +53,7 @@ def test_what_waits_does_not_count_in_memory(
 ) -> None:
     (tmp_path / "archive").mkdir()
     archive = {"WALG_FILE_PREFIX": str(tmp_path / "archive")} if kind == "fs" else request.getfixturevalue("s3")
-    settings = {**archive, "WALG_UPLOAD_CONCURRENCY": "16", "PGDATA": str(data)}
+    settings = {**archive, "WALG_UPLOAD_CONCURRENCY": "16", "PGDATA": str(data), "WALG_WAL_PUSH_AHEAD": "false"}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WALG_", "PG", "AWS_"))}
     done = subprocess.run(
         [sys.executable, "-c", PUSH, "wal-push", str(data / "pg_wal" / NAMES[0])],

@@ -6,7 +6,6 @@ Not `concurrent.futures`: that imports `logging`, 10 ms in every cold `wal-push`
 import _thread
 import os
 from _queue import SimpleQueue
-from collections import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,17 +83,17 @@ def ordered(function: "Callable[[Any], Any]", arguments: "Iterable[Any]", ahead:
             yield from map(function, iterator)
         return
     _ensure_started()
-    waiting: deque[_Job] = deque()
+    waiting: list[_Job] = []
     for argument in (first, second):
         waiting.append(_submit(function, argument))
     del first, second
     limit = max(2, ahead or count() + 1)
     for argument in iterator:
         if len(waiting) >= limit:
-            yield waiting.popleft().wait()
+            yield waiting.pop(0).wait()
         waiting.append(_submit(function, argument))
     while waiting:
-        yield waiting.popleft().wait()
+        yield waiting.pop(0).wait()
 
 
 _NOTHING = object()

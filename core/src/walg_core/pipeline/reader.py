@@ -4,10 +4,9 @@ Pulling keeps memory bounded without queues: `storage.put` asks the crypter, the
 compressor asks the file. A stage that works ahead (the compressor's pool) bounds its look-ahead in bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol
 
     class Reader(Protocol):
@@ -59,7 +58,7 @@ class IterReader:
 
     __slots__ = ("_close", "_pieces", "_rest")
 
-    def __init__(self, pieces: Iterable[bytes | memoryview], on_close: Callable[[], None] | None = None) -> None:
+    def __init__(self, pieces: "Iterable[bytes | memoryview]", on_close: "Callable[[], None] | None" = None) -> None:
         self._pieces: Iterator[bytes | memoryview] = iter(pieces)
         self._rest: memoryview = memoryview(b"")
         self._close = on_close
@@ -89,7 +88,7 @@ class IterReader:
             on_close()
 
 
-def pieces(source: Reader, size: int = CHUNK) -> Iterator[bytes]:
+def pieces(source: Reader, size: int = CHUNK) -> "Iterator[bytes]":
     """The source's bytes as it gives them, at most `size` bytes each."""
     while piece := source.read(size):
         yield piece
@@ -112,7 +111,7 @@ def read_all(source: Reader, limit: int = 1 << 62) -> bytes:
     return read_exactly(source, limit) if limit < CHUNK else b"".join(_limited(source, limit))
 
 
-def _limited(source: Reader, limit: int) -> Iterator[bytes]:
+def _limited(source: Reader, limit: int) -> "Iterator[bytes]":
     while limit > 0 and (piece := source.read(min(limit, CHUNK))):
         limit -= len(piece)
         yield piece

@@ -3,27 +3,26 @@
 Facts: spec/compression-crypto.md 1 and 4.
 """
 
-from collections import namedtuple
-
 from walg_core.errors import AbsenceUnsure, ObjectNotFound
 from walg_core.pipeline.meters import CountingReader
 from walg_core.pipeline.reader import Reader
+from walg_core.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
-
     from walg_core.context import Context
     from walg_core.storage.api import Storage
 
-    class Stored(NamedTuple):
-        """`key` with its extension; sizes in bytes, before and after compression and encryption."""
 
-        key: str
-        plain_size: int
-        stored_size: int
-else:
-    Stored = namedtuple("Stored", "key plain_size stored_size", module=__name__)
+class Stored(Record):
+    """`key` with its extension; sizes in bytes, before and after compression and encryption."""
+
+    __slots__ = ("key", "plain_size", "stored_size")
+
+    def __init__(self, key: str, plain_size: int, stored_size: int) -> None:
+        self.key = key
+        self.plain_size = plain_size
+        self.stored_size = stored_size
 
 
 def store(

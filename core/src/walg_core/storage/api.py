@@ -5,63 +5,84 @@ A key is relative to the storage's root and uses `/`. A "folder" is nothing but 
 All methods may be called from several threads at once.
 """
 
-from collections import namedtuple
-from collections.abc import Iterable, Iterator, Sequence
-
 from walg_core.pipeline.reader import Reader
+from walg_core.record import Record
 from walg_core.storage.keys import check_key, check_prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
+    from collections.abc import Iterable, Iterator, Sequence
 
-    class _ObjectInfo(NamedTuple):
-        key: str
-        size: int
-        modified: float
-        version: str | None = None
-        etag: str | None = None
-        latest: bool = True
-        nanoseconds: int | None = None
-        deleted: bool = False
 
-    class Capabilities(NamedTuple):
-        """What a storage can promise, as data. Limits are in bytes; None means unlimited."""
+class Capabilities(Record):
+    """What a storage can promise, as data. Limits are in bytes; None means unlimited."""
 
-        atomic_put: bool = True
-        put_if_absent: bool = False
-        ranged_read: bool = True
-        server_side_copy: bool = False
-        consistent_listing: bool = True
-        retention: bool = False
-        versions: bool = False
-        max_object_size: int | None = None
-        max_key_bytes: int = 1024
-        keys_may_nest: bool = True
-else:
-    _ObjectInfo = namedtuple(
-        "_ObjectInfo",
-        "key size modified version etag latest nanoseconds deleted",
-        defaults=(None, None, True, None, False),
-        module=__name__,
-    )
-    Capabilities = namedtuple(
-        "Capabilities",
-        "atomic_put put_if_absent ranged_read server_side_copy consistent_listing retention versions"
-        " max_object_size max_key_bytes keys_may_nest",
-        defaults=(True, False, True, False, True, False, False, None, 1024, True),
-        module=__name__,
+    __slots__ = (
+        "atomic_put",
+        "consistent_listing",
+        "keys_may_nest",
+        "max_key_bytes",
+        "max_object_size",
+        "put_if_absent",
+        "ranged_read",
+        "retention",
+        "server_side_copy",
+        "versions",
     )
 
+    def __init__(
+        self,
+        atomic_put: bool = True,
+        put_if_absent: bool = False,
+        ranged_read: bool = True,
+        server_side_copy: bool = False,
+        consistent_listing: bool = True,
+        retention: bool = False,
+        versions: bool = False,
+        max_object_size: int | None = None,
+        max_key_bytes: int = 1024,
+        keys_may_nest: bool = True,
+    ) -> None:
+        self.atomic_put = atomic_put
+        self.put_if_absent = put_if_absent
+        self.ranged_read = ranged_read
+        self.server_side_copy = server_side_copy
+        self.consistent_listing = consistent_listing
+        self.retention = retention
+        self.versions = versions
+        self.max_object_size = max_object_size
+        self.max_key_bytes = max_key_bytes
+        self.keys_may_nest = keys_may_nest
 
-class ObjectInfo(_ObjectInfo):
+
+class ObjectInfo(Record):
     """What a listing or `stat` tells. `size` is in bytes, `modified` a Unix time in seconds (UTC).
 
     `latest` and `deleted` (a delete marker) mean something in `list_versions` only.
     `nanoseconds` is the same time as an integer, from storages that are more exact than a float can be.
     """
 
-    __slots__ = ()
+    __slots__ = ("deleted", "etag", "key", "latest", "modified", "nanoseconds", "size", "version")
+
+    def __init__(
+        self,
+        key: str,
+        size: int,
+        modified: float,
+        version: str | None = None,
+        etag: str | None = None,
+        latest: bool = True,
+        nanoseconds: int | None = None,
+        deleted: bool = False,
+    ) -> None:
+        self.key = key
+        self.size = size
+        self.modified = modified
+        self.version = version
+        self.etag = etag
+        self.latest = latest
+        self.nanoseconds = nanoseconds
+        self.deleted = deleted
 
     @property
     def modified_ns(self) -> int:
@@ -85,7 +106,7 @@ class Storage:
     file_system: bool = False
     capabilities: Capabilities = Capabilities()
 
-    def list(self, prefix: str = "", start_after: str | None = None) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str = "", start_after: str | None = None) -> "Iterator[ObjectInfo]":
         """All objects below `prefix` (recursive), sorted by key in byte order, streamed.
 
         `prefix` is "" or ends in `/`. With `start_after` only keys greater than it. A prefix without objects
@@ -94,11 +115,11 @@ class Storage:
         """
         raise NotImplementedError
 
-    def list_dirs(self, prefix: str = "") -> Sequence[str]:
+    def list_dirs(self, prefix: str = "") -> "Sequence[str]":
         """Immediate sub-prefixes of `prefix`, sorted, each whole (`prefix` included) and ending in `/`."""
         raise NotImplementedError
 
-    def list_dir(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list_dir(self, prefix: str = "") -> "Iterator[ObjectInfo]":
         """Objects directly below `prefix`, not those in sub-prefixes, sorted by key.
 
         The default filters `list`; override it where the backend can list with a delimiter.
@@ -108,7 +129,7 @@ class Storage:
             if "/" not in info.key[depth:]:
                 yield info
 
-    def list_versions(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list_versions(self, prefix: str = "") -> "Iterator[ObjectInfo]":
         """Like `list`, with every version where the storage keeps versions; else the same as `list`."""
         return self.list(prefix)
 
@@ -146,11 +167,11 @@ class Storage:
         """
         raise NotImplementedError
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: "Iterable[str]") -> None:
         """Delete objects, batched where the backend can. Missing keys are fine. Durable on return."""
         raise NotImplementedError
 
-    def delete_versions(self, objects: Iterable[ObjectInfo]) -> None:
+    def delete_versions(self, objects: "Iterable[ObjectInfo]") -> None:
         """Delete exactly these versions (from `list_versions`); without versions the same as `delete`."""
         self.delete(info.key for info in objects)
 

@@ -117,7 +117,7 @@ class EventualStorage(Layer):
 
     def __init__(self, inner: Storage, delay: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(inner)
-        self.capabilities = inner.capabilities._replace(consistent_listing=False)
+        self.capabilities = inner.capabilities.replace(consistent_listing=False)
         self._delay = delay
         self._clock = clock
         self._seen: list[tuple[float, list[ObjectInfo]]] = [(clock() - delay, [])]
@@ -158,7 +158,7 @@ class WormStorage(Layer):
 
     def __init__(self, inner: Storage, retention: float, clock: Callable[[], float] = time.time) -> None:
         super().__init__(inner)
-        self.capabilities = inner.capabilities._replace(retention=True)
+        self.capabilities = inner.capabilities.replace(retention=True)
         self._retention = retention
         self._clock = clock
 

@@ -63,7 +63,7 @@ class S3Storage(ObjectStoreStorage):
         self._headers = headers or {}
         self._customer = customer or {}
         self._identity = identity
-        self.capabilities = self.capabilities._replace(versions=versioning is True, retention=lock is not None)
+        self.capabilities = self.capabilities.replace(versions=versioning is True, retention=lock is not None)
 
     @property
     def rest(self) -> "Rest":
@@ -91,7 +91,7 @@ class S3Storage(ObjectStoreStorage):
         for version in listed(self.rest, self._root + prefix):
             key = version.key[len(self._root) :]
             if is_listable(key):
-                yield version.info._replace(key=key)
+                yield version.info.replace(key=key)
 
     def delete_versions(self, objects: "Iterable[ObjectInfo]") -> None:
         from walg_storage_s3.versions import delete

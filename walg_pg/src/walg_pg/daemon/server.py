@@ -232,7 +232,7 @@ class Daemon:
         def work() -> None:
             try:
                 with self._at_work(background=True) as service:
-                    prefetch(service.context, name, destination, target)
+                    prefetch(service.context, name, destination, target, follow=True)
             except (WalgError, OSError) as error:
                 log.warning(f"prefetching after {name} failed: {error}")
 

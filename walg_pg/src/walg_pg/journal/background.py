@@ -3,7 +3,6 @@
 import _thread
 import os
 import time
-from collections import deque
 
 from walg_core.errors import WalgError
 from walg_core.observe import log
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 READY = ".ready"
 SCAN_INTERVAL = 0.1
 """Seconds between two looks at the status directory."""
-_MANY = 4
+MANY = 4
+"""Files that wait at once from which it is a burst."""
 
 
 class Background:
@@ -27,18 +27,19 @@ class Background:
     """
 
     def __init__(self, pusher: "Pusher", pushed: str, workers: int, limit: int) -> None:
-        self._pusher = pusher
+        self.pusher = pusher
         self._status = os.path.join(pusher.directory, "archive_status")
         self._workers = min(workers, pusher.at_once)
         self._left = limit
         self._attempted = {pushed}
-        self._waiting: deque[str] = deque()
+        self._waiting: list[str] = []
         self._lock = _thread.allocate_lock()
         self._running = 0
         self._stopped = False
+        self._scan_again = 0.0
         if workers >= 1 and limit >= 1:
             self._follow(pushed, limit)
-            if len(self._waiting) >= _MANY:
+            if len(self._waiting) >= MANY:
                 from walg_core.pipeline.heap import keep_freed_memory
 
                 keep_freed_memory()
@@ -49,14 +50,19 @@ class Background:
         """The segments that come right after the pushed one."""
         for _ in range(limit):
             try:
-                name = next_segment_name(name, self._pusher.segment_size)
+                name = next_segment_name(name, self.pusher.segment_size)
             except NotASegmentName:
                 return
-            if not os.path.exists(os.path.join(self._status, name + READY)):
+            if not self.is_ready(name):
                 return
             self._offer(name)
 
+    def is_ready(self, name: str) -> bool:
+        """Whether PostgreSQL still waits for the file to be archived."""
+        return os.path.exists(os.path.join(self._status, name + READY))
+
     def _scan(self) -> None:
+        self._scan_again = time.monotonic() + SCAN_INTERVAL
         try:
             names = sorted(os.listdir(self._status))
         except OSError as error:
@@ -82,37 +88,47 @@ class Background:
             if self._stopped or self._left < 1:
                 return None
             if not self._waiting and time.monotonic() >= self._scan_again:
-                self._scan_again = time.monotonic() + SCAN_INTERVAL
                 self._scan()
             if not self._waiting:
                 return None
             self._left -= 1
-            return self._waiting.popleft()
+            return self._waiting.pop(0)
 
     def _work(self) -> None:
         try:
             while (name := self._next()) is not None:
-                self._upload(name)
+                stored = False
+                try:
+                    stored = self._upload(name)
+                finally:
+                    with self._lock:
+                        self._account(name, stored)
         finally:
             with self._lock:
                 self._running -= 1
 
-    def _upload(self, name: str) -> None:
-        pusher = self._pusher
+    def _account(self, name: str, stored: bool) -> None:  # noqa: ARG002 - who counts otherwise needs the name
+        """What was not stored takes nobody's place."""
+        self._left += not stored
+
+    def _upload(self, name: str) -> bool:
+        """Store the file and leave its marker; False when somebody else has done it, does it, or it failed."""
+        pusher = self.pusher
+        turn = pusher.turns.take(name)
+        if turn is None:
+            return False
         try:
-            if pusher.is_marked(name):
-                # It was uploaded by an earlier run and takes nobody's place.
-                with self._lock:
-                    self._left += 1
-                return
+            if not self.is_ready(name) or pusher.is_marked(name):
+                return False
             pusher.upload(name)
+            if pusher.mark(name):
+                pusher.rename_ready(name)
         except (WalgError, OSError) as error:
             log.error(f"Error of background uploader: {error}")
-            with self._lock:
-                self._left += 1
-            return
-        if pusher.mark(name):
-            pusher.rename_ready(name)
+            return False
+        finally:
+            turn.release()
+        return True
 
     def stop(self) -> None:
         """Take no further file and wait for those in flight."""
@@ -123,3 +139,9 @@ class Background:
                 if not self._running:
                     return
             time.sleep(0.001)
+
+    def leaves_many(self) -> bool:
+        """Once stopped: whether a burst of files still waits."""
+        if self._left < 1:
+            self._scan()
+        return len(self._waiting) >= MANY

@@ -14,6 +14,7 @@ Target = Annotated[
 def register(app: typer.Typer) -> None:
     """Add this package's commands to the engine's application."""
     app.command("wal-push", help=PUSH)(wal_push)
+    app.command("wal-push-ahead", hidden=True, help=PUSH_AHEAD)(wal_push_ahead)
     app.command("wal-fetch", help=FETCH)(wal_fetch)
     app.command("wal-prefetch", hidden=True, help=PREFETCH)(wal_prefetch)
     app.command("wal-show", help=SHOW)(wal_show)
@@ -25,6 +26,10 @@ def register(app: typer.Typer) -> None:
 PUSH = """Archive one WAL file, and those that wait behind it.
 
 Example, in postgresql.conf: archive_command = 'wal-g wal-push %p'
+"""
+PUSH_AHEAD = """Archive what is ready after WAL_FILEPATH before its turn; wal-push starts this by itself in a burst.
+
+Example: wal-g wal-push-ahead pg_wal/000000010000000000000003
 """
 FETCH = """Fetch one WAL file from the archive.
 
@@ -68,12 +73,23 @@ def wal_push(ctx: typer.Context, wal_filepath: str, target_storage: Target = "")
     raise typer.Exit(cold.wal_push(ctx.obj, [wal_filepath], {"target-storage": target_storage}))
 
 
+def wal_push_ahead(ctx: typer.Context, wal_filepath: str, target_storage: Target = "") -> None:
+    raise typer.Exit(cold.wal_push_ahead(ctx.obj, [wal_filepath], {"target-storage": target_storage}))
+
+
 def wal_fetch(ctx: typer.Context, wal_name: str, destination_filename: str, target_storage: Target = "") -> None:
     raise typer.Exit(cold.wal_fetch(ctx.obj, [wal_name, destination_filename], {"target-storage": target_storage}))
 
 
-def wal_prefetch(ctx: typer.Context, wal_name: str, prefetch_location: str, target_storage: Target = "") -> None:
-    raise typer.Exit(cold.wal_prefetch(ctx.obj, [wal_name, prefetch_location], {"target-storage": target_storage}))
+def wal_prefetch(
+    ctx: typer.Context,
+    wal_name: str,
+    prefetch_location: str,
+    follow: Annotated[bool, typer.Option("--follow", help="go on as long as PostgreSQL takes segments")] = False,
+    target_storage: Target = "",
+) -> None:
+    options: dict[str, str | bool] = {"target-storage": target_storage, "follow": follow}
+    raise typer.Exit(cold.wal_prefetch(ctx.obj, [wal_name, prefetch_location], options))
 
 
 def wal_show(

@@ -26,9 +26,18 @@ def wal_fetch(context: "Context", arguments: list[str], options: "dict[str, str 
     return fetch_command(context, arguments[0], arguments[1], str(options.get("target-storage", "")))
 
 
+def wal_push_ahead(context: "Context", arguments: list[str], options: "dict[str, str | bool]") -> int:
+    """`wal-push-ahead PATH`: upload what is ready behind PATH for later `wal-push` calls; 0 or 1."""
+    from walg_pg.journal import detached
+    from walg_pg.journal.push_ahead import push_ahead
+
+    return detached.run("wal-push-ahead", push_ahead, context, arguments[0], str(options.get("target-storage", "")))
+
+
 def wal_prefetch(context: "Context", arguments: list[str], options: "dict[str, str | bool]") -> int:
-    """`wal-prefetch NAME DESTINATION`: fetch the segments after NAME for later `wal-fetch` calls."""
+    """`wal-prefetch NAME DESTINATION`: fetch the segments after NAME for later `wal-fetch` calls; 0 or 1."""
+    from walg_pg.journal import detached
     from walg_pg.journal.prefetch import prefetch
 
-    prefetch(context, arguments[0], arguments[1], str(options.get("target-storage", "")))
-    return 0
+    target, follow = str(options.get("target-storage", "")), bool(options.get("follow"))
+    return detached.run("wal-prefetch", prefetch, context, arguments[0], arguments[1], target, follow=follow)

@@ -34,7 +34,7 @@ class Places:
         base = context.config.get("WALG_PREFETCH_DIR") or os.path.dirname(destination) or "."
         self.directory = os.path.join(base, ".wal-g", "prefetch")
         self.running_directory = os.path.join(self.directory, "running")
-
+        self.lock = os.path.join(self.directory, "lock")
         self.boot_file = os.path.join(self.directory, "boot")
 
     def trusted(self) -> bool:

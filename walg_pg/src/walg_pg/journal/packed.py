@@ -6,7 +6,6 @@ never hold more than a fixed number of bytes together, each waits for `memory` b
 
 import _thread
 import os
-from collections import deque
 
 from walg_core.errors import WalgError
 from walg_core.pipeline.reader import CHUNK, Reader
@@ -26,7 +25,7 @@ class Gate:
         self.limit = limit
         self._inside = 0
         self._lock = _thread.allocate_lock()
-        self._waiting: deque[tuple[int, _thread.LockType]] = deque()
+        self._waiting: list[tuple[int, _thread.LockType]] = []
 
     def enter(self, size: int) -> int:
         """Wait until `size` bytes fit (what exceeds the limit counts as the limit); what to give to `leave`."""
@@ -46,7 +45,7 @@ class Gate:
         with self._lock:
             self._inside -= size
             while self._waiting and self._inside + self._waiting[0][0] <= self.limit:
-                admitted, turn = self._waiting.popleft()
+                admitted, turn = self._waiting.pop(0)
                 self._inside += admitted
                 turn.release()
 

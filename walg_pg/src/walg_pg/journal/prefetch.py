@@ -1,12 +1,15 @@
 """Fetching the next segments while PostgreSQL replays this one (spec/postgres-wal.md 6.3)."""
 
+import _thread
 import os
-from collections import deque
+import time
 
 from walg_core.errors import ObjectNotFound, WalgError
 from walg_core.io import atomic
+from walg_core.io.locks import FileLock
 from walg_core.observe import log
 
+from walg_pg.journal import detached
 from walg_pg.journal.fetch import Fetcher, Places, boot, remove_quietly
 from walg_pg.lsn import NotASegmentName, is_segment_name, next_segment_name, parse_segment_name
 
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from walg_core.context import Context
+
+
+THREADS = 4
+"""Downloads at once."""
+PATIENCE = 2.0
+"""Seconds for which what follows PostgreSQL waits for it to take a segment."""
+LOOK_INTERVAL = 0.01
 
 
 def following(context: "Context", name: str, segment_size: int) -> list[str]:
@@ -40,65 +50,45 @@ def is_worthwhile(context: "Context", name: str, places: Places, segment_size: i
 
 
 def spawn(context: "Context") -> "Callable[[str, str, str], None]":
-    """A function that starts a detached `wal-prefetch NAME DESTINATION`."""
+    """A function that starts a detached `wal-prefetch NAME DESTINATION --follow`."""
 
     def start(name: str, destination: str, target: str) -> None:
-        argv = [*context.program, "wal-prefetch", name, destination]
-        if target:
-            argv += ["--target-storage", target]
-        quiet = [] if log.level() == log.DEVEL else [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            *quiet,
-        ]
-        try:
-            # Detached: it must outlive this process, and never hold PostgreSQL's descriptors open.
-            os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
-        except OSError as error:
-            log.warning(f"prefetching could not be started: {error}")
+        detached.start(context, ["wal-prefetch", name, destination, "--follow"], target)
 
     return start
 
 
 def _is_running(places: Places) -> bool:
     """Whether another prefetch holds the lock of this place."""
-    import fcntl
-
     try:
-        fd = os.open(os.path.join(places.directory, "lock"), os.O_RDWR | os.O_CLOEXEC)
+        with FileLock(places.lock, shared=True, wait=False):
+            return False
+    except BlockingIOError:
+        return True
     except OSError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
-def prefetch(context: "Context", name: str, destination: str, target: str = "") -> None:
-    """Download the following segments in parallel, each checked, then moved into sight. It may end."""
-    import fcntl
+def prefetch(context: "Context", name: str, destination: str, target: str = "", *, follow: bool = False) -> None:
+    """Download the following segments in parallel, each checked, then moved into sight.
 
+    With `follow` it goes on as PostgreSQL takes them, until it has taken none for PATIENCE seconds.
+    """
     from walg_core.pipeline.heap import keep_freed_memory
 
     keep_freed_memory()
     fetcher = Fetcher(context, target)
     places = Places(context, destination)
     atomic.make_dirs(places.running_directory, 0o755)
-    lock = os.open(os.path.join(places.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return  # another one is at it
-        _settle(places)
-        clean(places, name, fetcher.segment_size)
-        _download_all(fetcher, places, deque(following(context, name, fetcher.segment_size)))
-    finally:
-        os.close(lock)
+        with FileLock(places.lock, mode=0o600, wait=False):
+            _settle(places)
+            clean(places, name, fetcher.segment_size)
+            wanted = following(context, name, fetcher.segment_size)
+            if wanted:
+                Window(fetcher, places, wanted).fill(follow=follow)
+    except BlockingIOError:
+        log.debug("another wal-prefetch is at work")
 
 
 def _settle(places: Places) -> None:
@@ -112,26 +102,79 @@ def _settle(places: Places) -> None:
     atomic.write_file(places.boot_file, boot().encode())
 
 
-def _download_all(fetcher: Fetcher, places: Places, waiting: "deque[str]") -> None:
-    """Threads take names in order; the first that is not in the archive ends the work."""
-    import threading
+class Window:
+    """The segments that are to be at hand: at first `wanted`, and as many from where PostgreSQL is later."""
 
-    ended = threading.Event()
+    def __init__(self, fetcher: Fetcher, places: Places, wanted: "list[str]") -> None:
+        self._fetcher = fetcher
+        self._places = places
+        self._wanted = wanted
+        self._depth = len(wanted)
+        self._last = wanted[-1]
+        self._there: list[str] = []
+        self._running = 0
+        self._ended = False
+        self._moved = time.monotonic()
+        self._lock = _thread.allocate_lock()
 
-    def work() -> None:
-        while not ended.is_set():
+    def fill(self, *, follow: bool) -> None:
+        """Download all; with `follow` until PostgreSQL takes none any more, or the archive has none."""
+        try:
+            while self._goes_on(follow):
+                time.sleep(LOOK_INTERVAL)
+        finally:
+            with self._lock:
+                self._ended = True
+            while self._running:
+                time.sleep(LOOK_INTERVAL)
+
+    def _goes_on(self, follow: bool) -> bool:
+        with self._lock:
+            if follow and not self._ended:
+                self._slide()
+            while not self._ended and self._running < min(THREADS, len(self._wanted)):
+                self._running += 1
+                _thread.start_new_thread(self._work, ())
+            idle = time.monotonic() - self._moved
+            return self._running > 0 or (follow and not self._ended and idle < PATIENCE)
+
+    def _slide(self) -> None:
+        """Want as many more as were taken; what lies before one that was taken will not be asked for again."""
+        there = [name for name in self._there if os.path.exists(self._places.finished(name))]
+        taken = [name for name in self._there if name not in there]
+        if not taken:
+            return
+        self._moved = time.monotonic()
+        passed = [name for name in there if name < max(taken)]
+        for name in passed:
+            remove_quietly(self._places.finished(name))
+        self._there = [name for name in there if name not in passed]
+        while len(self._there) + self._running + len(self._wanted) < self._depth:
             try:
-                name = waiting.popleft()
-            except IndexError:
+                self._last = next_segment_name(self._last, self._fetcher.segment_size)
+            except NotASegmentName:
                 return
-            if not download_one(fetcher, places, name):
-                ended.set()
+            self._wanted.append(self._last)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(4, len(waiting)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def _work(self) -> None:
+        """A thread: takes names in order; the first that is not in the archive ends the whole work."""
+        name = ""
+        try:
+            while name := self._next(name):
+                if not download_one(self._fetcher, self._places, name):
+                    break
+        finally:
+            with self._lock:
+                self._running -= 1
+                # Set where a download failed, and where it met what nobody expected.
+                self._ended = self._ended or bool(name)
+
+    def _next(self, done: str) -> str:
+        with self._lock:
+            if done:
+                self._there.append(done)
+                self._moved = time.monotonic()
+            return "" if self._ended or not self._wanted else self._wanted.pop(0)
 
 
 def download_one(fetcher: Fetcher, places: Places, name: str) -> bool:

@@ -11,6 +11,7 @@ from walg_core.pipeline.reader import CHUNK, read_exactly
 from walg_pg.journal import place, segment
 from walg_pg.journal.markers import Markers
 from walg_pg.journal.packed import FileReader, Packed, memory
+from walg_pg.journal.turns import Turns
 from walg_pg.lsn import is_segment_name
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from walg_core.storage.api import Storage
 
     from walg_pg.journal.recorder import Recorder
+    from walg_pg.journal.turns import Turn
 
 
 AHEAD = 8 << 20
@@ -40,6 +42,8 @@ class Pusher:
         local = place.wal_directory(context.config, directory)
         self.markers = Markers(place.marker_folder(local) if local else None)
         self.local = local
+        alone = not context.config.get("WALG_WAL_PUSH_AHEAD")
+        self.turns = Turns(None if alone else self.markers.folder)
         self.segment_size = place.segment_size(context.config)
         self.check_header = bool(context.config.get("WALG_CHECK_WAL_HEADER"))
         self.prevent = bool(context.config.get("WALG_PREVENT_WAL_OVERWRITE"))
@@ -159,6 +163,9 @@ class Pusher:
             atomic.rename(ready + ".ready", ready + ".done")
         except OSError as error:
             log.error(f"{name}.ready could not be renamed: {error}")
+            return
+        # PostgreSQL will not ask for it.
+        self.markers.remove(name)
 
     def push_metadata(self, name: str) -> None:
         """What `WALG_UPLOAD_WAL_METADATA` asks for."""
@@ -179,17 +186,35 @@ def push(context: "Context", path: str, target: str = "") -> None:
     storage = context.write_storage(target)
     log.info(f"Files will be uploaded to storage: {storage.name}")
     pusher = Pusher(context, storage, directory)
-    if pusher.is_marked(name):
+    turn = _turn(pusher, name)
+    if turn is None:
         pusher.markers.remove(name)
         pusher.push_metadata(name)
         return
+    from walg_pg.journal import push_ahead
     from walg_pg.journal.background import Background
 
-    background = Background(pusher, name, concurrency - 1, context.config.get("TOTAL_BG_UPLOADED_LIMIT") - 1)
+    busy = push_ahead.is_running(pusher)
+    limit: int = context.config.get("TOTAL_BG_UPLOADED_LIMIT")
+    background = Background(pusher, name, 0 if busy else concurrency - 1, limit - 1)
     try:
         pusher.upload(name)
         pusher.push_metadata(name)
     finally:
         background.stop()
+        turn.release()
     if pusher.recorder:
         pusher.recorder.flush(context, pusher.wal)
+    elif not busy and push_ahead.is_wanted(pusher) and background.leaves_many():
+        push_ahead.start(context, path, target)
+
+
+def _turn(pusher: Pusher, name: str) -> "Turn | None":
+    """The turn of the file, or None when it is archived already: somebody may just be about to finish it."""
+    while True:
+        pusher.turns.wait(name)
+        if pusher.is_marked(name):
+            return None
+        turn = pusher.turns.take(name)
+        if turn:
+            return turn

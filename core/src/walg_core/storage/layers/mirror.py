@@ -35,8 +35,8 @@ class MirrorStorage(Storage):
         capabilities = storages[0].capabilities
         for storage in storages[1:]:
             if not storage.capabilities.keys_may_nest:
-                capabilities = capabilities._replace(keys_may_nest=False)
-        self.capabilities = capabilities._replace(put_if_absent=False)
+                capabilities = capabilities.replace(keys_may_nest=False)
+        self.capabilities = capabilities.replace(put_if_absent=False)
 
     # Writing.
 

@@ -25,7 +25,7 @@ class PrefixStorage(Layer):
     def _relative(self, infos: "Iterable[ObjectInfo]") -> "Iterator[ObjectInfo]":
         depth = len(self.prefix)
         for info in infos:
-            yield info._replace(key=info.key[depth:])
+            yield info.replace(key=info.key[depth:])
 
     def list(self, prefix: str = "", start_after: str | None = None) -> "Iterator[ObjectInfo]":
         after = self.prefix + start_after if start_after else None
@@ -41,7 +41,7 @@ class PrefixStorage(Layer):
         return self._relative(self.inner.list_versions(self.prefix + check_prefix(prefix)))
 
     def stat(self, key: str) -> ObjectInfo:
-        return self.inner.stat(self._whole(key))._replace(key=key)
+        return self.inner.stat(self._whole(key)).replace(key=key)
 
     def exists(self, key: str) -> bool:
         return self.inner.exists(self._whole(key))
@@ -56,7 +56,7 @@ class PrefixStorage(Layer):
         self.inner.delete(map(self._whole, keys))
 
     def delete_versions(self, objects: "Iterable[ObjectInfo]") -> None:
-        self.inner.delete_versions(info._replace(key=self._whole(info.key)) for info in objects)
+        self.inner.delete_versions(info.replace(key=self._whole(info.key)) for info in objects)
 
     def copy(self, source: str, target: str) -> None:
         self.inner.copy(self._whole(source), self._whole(target))

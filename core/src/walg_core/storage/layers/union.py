@@ -28,7 +28,7 @@ class UnionStorage(Storage):
         self.dead = [*dead]
         self.name = storages[0].name
         self.description = " + ".join(storage.description for storage in storages)
-        self.capabilities = storages[0].capabilities._replace(put_if_absent=False)
+        self.capabilities = storages[0].capabilities.replace(put_if_absent=False)
 
     def _first(self, key: str, ask: "Callable[[Storage], Result]") -> "Result":
         failures = [f'storage "{name}" is not alive' for name in self.dead]

@@ -1,0 +1,49 @@
+"""Commands that outlive the one that starts them: `wal-prefetch` and `wal-push-ahead`."""
+
+import os
+
+from walg_core.observe import log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from walg_core.context import Context
+
+
+def start(context: "Context", words: "list[str]", target: str = "") -> None:
+    """Start this program again with `words` and do not wait for it; a failure is only logged."""
+    argv = [*context.program, *words]
+    if target:
+        argv += ["--target-storage", target]
+    quiet = [] if log.level() == log.DEVEL else [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        *quiet,
+    ]
+    try:
+        # It must never hold PostgreSQL's descriptors open, nor be ended with PostgreSQL's command.
+        os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
+    except OSError as error:
+        log.warning(f"{words[0]} could not be started: {error}")
+
+
+def run(what: str, work: "Callable[..., None]", *arguments: object, **options: object) -> int:
+    """`work(*arguments, **options)` as a detached command: the status is 0 or 1, whatever happens.
+
+    In a container where PostgreSQL is process 1 it inherits what its commands leave running, and takes any other status
+    of such a process for the crash of a backend (`postmaster.c`, `process_pm_child_exit`).
+    """
+    from walg_core.errors import Interrupted
+
+    try:
+        work(*arguments, **options)
+    except Interrupted as error:
+        log.debug(f"{what}: {error}")
+        return 1
+    except Exception as error:
+        # Nobody waits for it: PostgreSQL's own call for the file will meet what is wrong, and tell it.
+        log.error(f"{what}: {error}")
+        return 1
+    return 0
