@@ -71,8 +71,10 @@ class Ahead(Background):
             super()._offer(name)
 
     def _account(self, name: str, stored: bool) -> None:
-        super()._account(name, stored)
-        if stored:
+        # One that was stored before, by wal-push itself or an earlier run, waits for PostgreSQL just as well.
+        waits = stored or self.pusher.is_marked(name)
+        super()._account(name, waits)
+        if waits:
             self._stored.append(name)
             self._moved = time.monotonic()
 
