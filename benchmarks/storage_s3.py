@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
 from measure import Contestant, compete, report
+from walg_storage_s3.testing import make_bucket, moto
 
 COMMON = """
 import os, sys
@@ -77,50 +74,25 @@ else:
 )
 
 
-def serve() -> tuple[subprocess.Popen[bytes], str]:
-    """A moto server with a bucket; its process and URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = "from moto.server import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=2).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    return process, url
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=2048, help="size of the large object")
     parser.add_argument("--small", type=int, default=200, help="number of objects of 16 KiB")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    process, url = serve()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, moto() as url:
+        make_bucket(url)
         os.environ["HOME"] = scratch
-        try:
-            for what in ("push", "fetch", "push-small", "fetch-small", "cold"):
-                words = [url, what, str(given.mib), str(given.small)]
-                contestants = [
-                    Contestant(name, [sys.executable, "-c", code, *words])
-                    for name, code in (("obstore", OBSTORE), ("s3fs", S3FS))
-                ]
-                if what == "cold":
-                    contestants.insert(0, Contestant("bare interpreter", [sys.executable, "-c", "pass"]))
-                compete(contestants, given.rounds)
-                report(what, contestants)
-        finally:
-            process.kill()
-            process.wait()
+        for what in ("push", "fetch", "push-small", "fetch-small", "cold"):
+            words = [url, what, str(given.mib), str(given.small)]
+            contestants = [
+                Contestant(name, [sys.executable, "-c", code, *words])
+                for name, code in (("obstore", OBSTORE), ("s3fs", S3FS))
+            ]
+            if what == "cold":
+                contestants.insert(0, Contestant("bare interpreter", [sys.executable, "-c", "pass"]))
+            compete(contestants, given.rounds)
+            report(what, contestants)
 
 
 if __name__ == "__main__":

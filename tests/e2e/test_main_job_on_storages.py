@@ -11,11 +11,9 @@ import importlib
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -40,42 +38,6 @@ def file_storage(home: Path) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def moto() -> Iterator[dict[str, str]]:
-    """A moto server with a bucket, where the S3 storage brings no server of its own."""
-    pytest.importorskip("moto", reason="moto is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    code = "from moto.server import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/backups", method="PUT"), timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "moto does not answer"
-                time.sleep(0.1)
-        yield {
-            "WALG_S3_PREFIX": "s3://backups/some/path",
-            "AWS_ENDPOINT": endpoint,
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_REGION": "us-east-1",
-            "AWS_S3_FORCE_PATH_STYLE": "true",
-        }
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
 def emulated(kind: str) -> Iterator[dict[str, str]]:
     """The emulator that a storage's distribution brings, as settings."""
     try:
@@ -97,9 +59,6 @@ def storage(kind: str, home: Path) -> Iterator[dict[str, str]]:
     """The settings of a storage that works, of this kind."""
     if kind == "file":
         chosen: contextlib.AbstractContextManager[dict[str, str]] = file_storage(home)
-    elif kind == "s3":
-        pytest.importorskip("walg_storage_s3", reason="walg-storage-s3 is not installed")
-        chosen = emulated(kind) if importlib.util.find_spec("walg_storage_s3.testing") else moto()
     else:
         chosen = emulated(kind)
     with chosen as settings:

@@ -7,10 +7,6 @@ import ipaddress
 import os
 import socket
 import ssl
-import subprocess
-import sys
-import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +21,7 @@ from walg_core.errors import ConfigError, ObjectExists, PermanentError, StorageE
 from walg_core.pipeline.reader import BytesReader
 from walg_core.settings.config import Config
 from walg_core.testing import StorageConformance
-from walg_storage_s3 import versions
+from walg_storage_s3 import testing, versions
 from walg_storage_s3.bucket import S3Storage
 from walg_storage_s3.locking import LockedUpload
 from walg_storage_s3.plugin import SETTINGS
@@ -83,40 +79,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve_tls(pem: Path, key: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """moto behind TLS; its process and URL."""
-    port = free_port()
-    words = ["-H", "127.0.0.1", "-p", str(port), "-c", str(pem), "-k", str(key)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from moto.server import main; main()", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    unchecked = ssl._create_unverified_context()
-    url = f"https://127.0.0.1:{port}"
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(
-                urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=2, context=unchecked
-            ).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    return process, url
-
-
 @pytest.fixture(scope="module", params=["good", "expired", "other host"])
 def tls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
     folder = tmp_path_factory.mktemp("tls")
     kind: str = request.param
     made = {"good": {}, "expired": {"days": -1}, "other host": {"address": "192.0.2.1"}}[kind]
     ca, pem, key = certificate(folder, "server", **made)  # type: ignore[arg-type]
-    process, url = serve_tls(pem, key)
-    try:
+    unchecked = ssl._create_unverified_context()
+    with testing.moto("-c", str(pem), "-k", str(key), tls=unchecked) as url:
+        testing.make_bucket(url, tls=unchecked)
         yield kind, url, ca
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_certificates(tls: tuple[str, str, Path], tmp_path: Path) -> None:

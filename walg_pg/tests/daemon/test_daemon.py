@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from walg_core.testing.network import FaultProxy
 from walg_pg.daemon import client, protocol
+from walg_storage_s3.testing import emulator
 
 SEGMENT = "000000010000000000000002"
 ABSENT = "0000000100000000000000FF"
@@ -210,6 +213,42 @@ def test_a_storage_outage_fails_requests_and_not_the_daemon(daemon, place: Path)
     assert ask(place, "wal-push", SEGMENT).returncode == 1
     (place / "gone").rename(place / "archive")
     assert ask(place, "wal-push", SEGMENT).returncode == 0
+
+
+@pytest.mark.slow
+def test_an_outage_of_an_object_storage_is_survived(place: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        settings = stack.enter_context(emulator())
+        proxy = stack.enter_context(FaultProxy("127.0.0.1", int(settings["AWS_ENDPOINT"].rpartition(":")[2])))
+        settings |= {
+            "AWS_ENDPOINT": f"http://127.0.0.1:{proxy.port}",
+            "WALG_FILE_PREFIX": "",
+            "WALG_STORAGE_RETRIES": "1",
+            "WALG_STORAGE_STALL_TIMEOUT": "1s",
+        }
+        process = start(place, **settings)
+        stack.callback(process.communicate, timeout=60)
+        stack.callback(process.send_signal, signal.SIGTERM)
+        names = make_ready(place, 2, 3, 4, 5, 6)
+        assert ask(place, "wal-push", names[0]).returncode == 0
+        for number, trouble in enumerate(("refuse", "silent"), 1):
+            # What was uploaded ahead needs no storage any more: a new file does.
+            changed = bytearray(segment_bytes(number + 2))
+            changed[9000] = number
+            (place / "data" / "pg_wal" / names[number]).write_bytes(changed)
+            setattr(proxy, trouble, True)
+            proxy.drop()
+            assert ask(place, "wal-push", names[number]).returncode == 1, trouble
+            assert ask(place, "wal-fetch", names[number], "pg_wal/X").returncode == 1, trouble
+            assert not (place / "data" / "pg_wal" / "X").exists()
+            assert process.poll() is None
+            proxy.heal()
+            assert ask(place, "wal-push", names[number]).returncode == 0
+            assert ask(place, "wal-fetch", names[number], "pg_wal/Y").returncode == 0
+            assert (place / "data" / "pg_wal" / "Y").read_bytes() == bytes(changed)
+            (place / "data" / "pg_wal" / "Y").unlink()
+        for name in names[3:]:
+            assert ask(place, "wal-push", name).returncode == 0
 
 
 def make_ready(place: Path, *numbers: int) -> list[str]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from walg_core.compression.zstd import compressor as zstd
 from walg_core.pipeline.reader import BytesReader, read_all
+from walg_storage_s3.testing import emulator
 
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -87,42 +84,6 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def s3() -> Iterator[dict[str, str]]:
-    """The settings of an empty archive in a moto server of its own."""
-    with moto() as endpoint:
-        yield {
-            "WALG_S3_PREFIX": "s3://bucket/a",
-            "AWS_ENDPOINT": endpoint,
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_REGION": "us-east-1",
-            "AWS_S3_FORCE_PATH_STYLE": "true",
-        }
-
-
-@contextlib.contextmanager
-def moto() -> Iterator[str]:
-    """A moto server with a bucket; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = "from moto.server import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    endpoint = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT"), timeout=10).close()
-                break
-            except OSError:
-                assert process.poll() is None, "moto ended"
-                assert time.monotonic() < deadline, "moto did not start"
-                time.sleep(0.1)
-        yield endpoint
-    finally:
-        process.kill()
-        process.wait()
+    """The settings of an empty archive in an S3 server of its own."""
+    with emulator() as settings:
+        yield settings

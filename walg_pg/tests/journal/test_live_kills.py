@@ -56,11 +56,9 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(place: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def storage(place: Path) -> Iterator[dict[str, str]]:
     """The settings of an empty archive."""
-    if STORAGE == "s3":
-        yield dict(request.getfixturevalue("s3"))
-    elif STORAGE == "fs":
+    if STORAGE == "fs":
         (place / "archive").mkdir()
         yield {"WALG_FILE_PREFIX": str(place / "archive")}
     else:
