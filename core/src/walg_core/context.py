@@ -1,5 +1,7 @@
 """`Context`: what a command works with: settings, storages, compressor, crypter. Made once per run by `cli/`."""
 
+import _thread
+
 from walg_core.compression.framing import NonEmpty
 from walg_core.declarations import load
 from walg_core.errors import ConfigError
@@ -44,17 +46,19 @@ class Context:
         self.reread = reread
         self._storages: list[Storage] = []
         self._shared: dict[str, Any] = {}
+        self._making = _thread.RLock()
 
     # Storages. The names follow spec/storages.md 5; without failover storages there is only the primary.
 
     def primary_storage(self) -> "Storage":
         """The primary storage, whether alive or not, with `WALG_STORAGE_PREFIX` and all layers applied."""
-        if "primary" not in self._shared:
-            from walg_core.storage.registry import open_primary
+        with self._making:
+            if "primary" not in self._shared:
+                from walg_core.storage.registry import open_primary
 
-            self._shared["primary"] = self._keep(open_primary(self))
-        storage: Storage = self._shared["primary"]
-        return storage
+                self._shared["primary"] = self._keep(open_primary(self))
+            storage: Storage = self._shared["primary"]
+            return storage
 
     def write_storage(self, target: str = "") -> "Storage":
         """The storage to write to: the one called `target` (or `WALG_TARGET_STORAGE`), else the first alive."""
@@ -105,10 +109,11 @@ class Context:
 
         Raises ConfigError when two ciphers are asked for, MissingPlugin when the one asked for is not installed.
         """
-        if "crypter" not in self._shared:
-            self._shared["crypter"] = self._make_crypter()
-        crypter: Crypter | None = self._shared["crypter"]
-        return crypter
+        with self._making:
+            if "crypter" not in self._shared:
+                self._shared["crypter"] = self._make_crypter()
+            crypter: Crypter | None = self._shared["crypter"]
+            return crypter
 
     def _make_crypter(self) -> "Crypter | None":
         config = self.config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 
@@ -34,3 +36,33 @@ class TestOpenSsh(StorageConformance):
         made = open_storage(sshd, WALG_SSH_PREFIX=f"{sshd['WALG_SSH_PREFIX']}/{uuid.uuid4()}")
         yield made
         made.close()
+
+
+FIRST_USE = """
+import sys, threading
+from walg_core.pipeline.reader import IterReader
+from walg_core.testing.contexts import make_context
+settings = dict(word.split("=", 1) for word in sys.argv[1:])
+context = make_context(settings)
+storage = context.primary_storage()
+def work(number):
+    key = f"first/{number}"
+    pieces = [bytes([number]) * 300_000 for _ in range(8)]
+    storage.put(key, IterReader(pieces))
+    assert storage.get(key) == b"".join(pieces)
+    print("stored", flush=True)
+threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+context.close()
+"""
+
+
+def test_the_first_use_by_many_threads_at_once(server: dict[str, str]) -> None:
+    given = server | {"WALG_SSH_PREFIX": f"{server['WALG_SSH_PREFIX']}/{uuid.uuid4()}"}
+    words = [f"{name}={text}" for name, text in given.items()]
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", FIRST_USE, *words], capture_output=True, text=True, timeout=120)
+        assert (done.stdout.count("stored"), done.stderr) == (6, "")

@@ -4,6 +4,8 @@ It starts in 20 ms where the SDKs need 600, and moves the bytes outside of the i
 `obstore`, which those storages' distributions depend on. This module imports it only when a storage is used.
 """
 
+import _thread
+
 from walg_core.errors import (
     AccessDenied,
     ConfigError,
@@ -62,6 +64,7 @@ class ObjectStoreStorage(Storage):
         self._connect = connect
         self._root = root + "/" if root else ""
         self._store: Any = None
+        self._making = _thread.allocate_lock()
         self._attributes = attributes or None
         self._part_size = part_size
         self._concurrency = concurrency
@@ -75,16 +78,18 @@ class ObjectStoreStorage(Storage):
     @property
     def store(self) -> "Any":
         """The obstore object."""
-        if self._store is None:
-            try:
-                self._store = self._connect()
-            except WalgError:
-                raise
-            except Exception as error:  # obstore's builders have many kinds of errors, all about the settings
-                raise ConfigError(
-                    f"{self.description}: {_first_line(error)}", hint=f"check {self._settings}"
-                ) from error
-        return self._store
+        with self._making:
+            if self._store is None:
+                self._store = self._open_store()
+            return self._store
+
+    def _open_store(self) -> "Any":
+        try:
+            return self._connect()
+        except WalgError:
+            raise
+        except Exception as error:  # obstore's builders have many kinds of errors, all about the settings
+            raise ConfigError(f"{self.description}: {_first_line(error)}", hint=f"check {self._settings}") from error
 
     # Reading.
 

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import json
 import os
+import threading
 import time
 
 from walg_core.errors import ConfigError, IntegrityError, ObjectExists, ObjectNotFound, PermanentError
@@ -100,6 +101,7 @@ class GoogleStorage(Storage):
     ) -> None:
         self._connect = connect
         self._session: Session | None = None
+        self._making = threading.Lock()
         self._bucket = bucket
         self._path = path
         self._root = path + "/" if path else ""
@@ -113,9 +115,10 @@ class GoogleStorage(Storage):
 
     @property
     def session(self) -> Session:
-        if self._session is None:
-            self._session = self._connect()
-        return self._session
+        with self._making:
+            if self._session is None:
+                self._session = self._connect()
+            return self._session
 
     def identity(self) -> str:
         uploader = {"MaxChunkSize": self._configured_chunk, "MaxRetries": self._retries}

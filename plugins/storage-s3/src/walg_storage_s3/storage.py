@@ -1,5 +1,6 @@
 """S3 through obstore (spec/storages.md 3)."""
 
+import _thread
 import os
 
 from walg_core.errors import ConfigError
@@ -89,6 +90,7 @@ class Connection:
         self._client = _client(config, self._endpoint)
         self._certificates = config.get("S3_CA_CERT_FILE") or config.get("AWS_CA_BUNDLE")
         self._provider: Provider | None = None
+        self._making = _thread.allocate_lock()
 
     @property
     def region(self) -> str:
@@ -147,11 +149,12 @@ class Connection:
     @property
     def provider(self) -> "Provider":
         """Keys that expire and are renewed."""
-        if self._provider is None:
-            from walg_storage_s3 import credentials
+        with self._making:
+            if self._provider is None:
+                from walg_storage_s3 import credentials
 
-            self._provider = credentials.Provider(self._fetch)
-        return self._provider
+                self._provider = credentials.Provider(self._fetch)
+            return self._provider
 
     def _fetch(self) -> "Expiring":
         from walg_storage_s3 import credentials

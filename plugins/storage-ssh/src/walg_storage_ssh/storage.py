@@ -2,6 +2,7 @@
 
 import posixpath
 import stat as modes
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,17 @@ class SshStorage(Storage):
         host = f"[{target.host}]" if ":" in target.host else target.host
         self.description = f"ssh://{at}{host}:{target.port}{target.root}"
         self._made: Session | None = None
+        self._making = threading.Lock()
 
     @property
     def _session(self) -> "Session":
-        if self._made is None:
-            from walg_storage_ssh.session import Session
+        # One for all threads, also for those that come while the first still imports: an upload stays in one session.
+        with self._making:
+            if self._made is None:
+                from walg_storage_ssh.session import Session
 
-            self._made = Session(self._target, self.description)
-        return self._made
+                self._made = Session(self._target, self.description)
+            return self._made
 
     def identity(self) -> str:
         from walg_core.storage.identity import go_json
