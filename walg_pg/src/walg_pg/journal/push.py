@@ -11,7 +11,7 @@ from walg_core.pipeline.reader import CHUNK, read_exactly
 from walg_pg.journal import place, segment
 from walg_pg.journal.markers import Markers
 from walg_pg.journal.packed import FileReader, Packed, memory
-from walg_pg.journal.turns import Turns
+from walg_pg.journal.turns import Turn, Turns
 from walg_pg.lsn import is_segment_name
 
 TYPE_CHECKING = False
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from walg_core.storage.api import Storage
 
     from walg_pg.journal.recorder import Recorder
-    from walg_pg.journal.turns import Turn
 
 
 AHEAD = 8 << 20
@@ -209,12 +208,12 @@ def push(context: "Context", path: str, target: str = "") -> None:
         push_ahead.start(context, path, target)
 
 
-def _turn(pusher: Pusher, name: str) -> "Turn | None":
+def _turn(pusher: Pusher, name: str) -> Turn | None:
     """The turn of the file, or None when it is archived already: somebody may just be about to finish it."""
     while True:
-        pusher.turns.wait(name)
+        free = pusher.turns.wait(name)
         if pusher.is_marked(name):
             return None
-        turn = pusher.turns.take(name)
+        turn = pusher.turns.take(name) if free else Turn()
         if turn:
             return turn

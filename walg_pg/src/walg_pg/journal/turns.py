@@ -5,12 +5,16 @@ is no folder, or no locks, everyone works as if alone: a segment sent twice is t
 """
 
 import os
+import time
 
 from walg_core.io import atomic
 from walg_core.io.locks import FileLock
 from walg_core.observe import log
 
 SUFFIX = ".uploading"
+PATIENCE = 60.0
+"""Seconds to wait for the process that has the turn: it may be stopped, and PostgreSQL's disk fills meanwhile."""
+LOOK_INTERVAL = 0.003
 
 
 class Turn:
@@ -40,23 +44,27 @@ class Turns:
     def __init__(self, folder: str | None) -> None:
         self.folder = folder
 
-    def wait(self, name: str) -> None:
-        """Return when no other process uploads the file. Costs one system call when none does."""
+    def wait(self, name: str) -> bool:
+        """Whether no other process uploads the file, after waiting for it; costs one system call when none does."""
         if self.folder is None:
-            return
+            return True
         path = os.path.join(self.folder, name + SUFFIX)
-        try:
-            lock = FileLock(path, shared=True)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            log.debug(f"{path} tells nothing: {error}")
-            return
-        try:
-            with lock:
-                return
-        except OSError as error:
-            log.debug(f"{path} cannot be waited for: {error}")
+        deadline = 0.0
+        while True:
+            try:
+                with FileLock(path, shared=True, wait=False):
+                    return True
+            except FileNotFoundError:
+                return True
+            except BlockingIOError:
+                now = time.monotonic()
+                deadline = deadline or now + PATIENCE
+                if now > deadline:
+                    return False
+                time.sleep(LOOK_INTERVAL)
+            except OSError as error:
+                log.debug(f"{path} tells nothing: {error}")
+                return True
 
     def take(self, name: str) -> Turn | None:
         """The turn of the file, None while another process has it."""
