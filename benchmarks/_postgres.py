@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import shutil
 import subprocess
@@ -57,6 +58,17 @@ for number in range(int(sys.argv[1])):
     sys.stdout.write(f"{number}\\t{number % 1000}\\t{base64.b64encode(os.urandom(360)).decode()}{filler.format(number)[:480]}\\n")
 """  # noqa: E501 - one line of the program
 ROW = 1024
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """What both benchmarks of whole backups take on the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--gigabytes", type=float, default=3, help="of half-compressible rows")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--method", default="lz4", choices=("lz4", "zstd"))
+    parser.add_argument("--major", type=int, default=15, help="PostgreSQL's; pgBackRest 2.45 knows up to 15")
+    parser.add_argument("--directory", default=None, help="where the cluster and the archives go")
+    return parser.parse_args()
 
 
 def settings(root: Path) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""A burst of ready segments, and the recovery of as many, one command after the other as PostgreSQL calls them."""
+"""A burst of ready segments, and the recovery of as many, one command after the other as PostgreSQL calls them.
+
+Processor time and memory are those of the commands; what works ahead of them (the daemon, wal-push-ahead, wal-prefetch)
+is in the time only.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,7 @@ import time
 from pathlib import Path
 
 from measure import Contestant, compete, report
-from postgres_wal import pgbackrest
-from walg_pg.cluster import Cluster, find_binaries
+from postgres_wal import stopped_cluster
 from walg_pg.lsn import segment_name
 
 SIZE = 16 << 20
@@ -60,18 +63,8 @@ def main() -> None:
 
 def run(home: Path, options: argparse.Namespace) -> None:
     """All comparisons in `home`."""
-    # pgBackRest 2.45 knows servers up to 15.
-    binaries = find_binaries(15) if shutil.which("pgbackrest") else find_binaries()
-    with Cluster(home / "data", binaries=binaries, settings={"wal_keep_size": "2GB", "fsync": "off"}) as cluster:
-        cluster.initdb()
-        rival = pgbackrest(home, cluster)
-        cluster.start()
-        cluster.query("create table t as select i, md5(i::text) as v from generate_series(1, 900000) i")
-        cluster.query("select pg_switch_wal()")
-        if rival:
-            subprocess.run([*rival, "stanza-create"], check=True, capture_output=True)
-        cluster.stop()
-    names = multiply(home / "data" / "pg_wal", options.segments)
+    with stopped_cluster(home) as rival:
+        names = multiply(home / "data" / "pg_wal", options.segments)
     (home / "archive").mkdir()
     with Daemon(home) as daemon:
         push(home, options, names, rival, daemon)

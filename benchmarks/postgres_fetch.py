@@ -7,7 +7,6 @@ python benchmarks/postgres_fetch.py --gigabytes 3 --rounds 5 --method lz4
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from _postgres import Changes, barman, fill, pgbackrest, settings
+from _postgres import Changes, barman, fill, options, pgbackrest, settings
 from measure import Contestant, compete, report
 from walg_pg.cluster import Cluster, find_binaries
 
@@ -54,13 +53,7 @@ def contestants(
 
 def main() -> None:
     """Make a cluster and its backups, measure the restores, throw all away."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=3, help="of half-compressible rows")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--method", default="lz4", choices=("lz4", "zstd"))
-    parser.add_argument("--major", type=int, default=15, help="PostgreSQL's; pgBackRest 2.45 knows up to 15")
-    parser.add_argument("--directory", default=None, help="where the cluster and the archives go")
-    chosen = parser.parse_args()
+    chosen = options(__doc__)
     root = Path(tempfile.mkdtemp(prefix="walg-bench-", dir=chosen.directory))
     root.chmod(0o755)
     cluster = Cluster(root / "data", binaries=find_binaries(chosen.major), settings=settings(root))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from measure import Contestant, compete, report
 from walg_pg.cluster import Cluster, find_binaries
 
-WAL_G = [sys.executable, "-m", "walg_core", "pg"]
+WAL_G = [str(Path(sys.executable).parent / "wal-g-pg")]
 
 
 def main() -> None:
@@ -32,10 +34,18 @@ def main() -> None:
 
 def run(home: Path, rounds: int) -> None:
     """All comparisons in `home`."""
+    with stopped_cluster(home) as rival:
+        segment = sorted(p for p in (home / "data" / "pg_wal").iterdir() if len(p.name) == 24)[1]
+        push(home, rounds, segment, rival)
+        fetch(home, rounds, segment, rival)
+
+
+@contextlib.contextmanager
+def stopped_cluster(home: Path) -> Iterator[list[str]]:
+    """A cluster with real WAL in `home/data`, shut down; gives the rival's command line."""
     # pgBackRest 2.45 knows servers up to 15.
     binaries = find_binaries(15) if shutil.which("pgbackrest") else find_binaries()
-    cluster = Cluster(home / "data", binaries=binaries, settings={"wal_keep_size": "2GB", "fsync": "off"})
-    with cluster:
+    with Cluster(home / "data", binaries=binaries, settings={"wal_keep_size": "2GB", "fsync": "off"}) as cluster:
         cluster.initdb()
         rival = pgbackrest(home, cluster)
         cluster.start()
@@ -44,9 +54,7 @@ def run(home: Path, rounds: int) -> None:
         if rival:
             subprocess.run([*rival, "stanza-create"], check=True, capture_output=True)
         cluster.stop()
-        segment = sorted(p for p in (home / "data" / "pg_wal").iterdir() if len(p.name) == 24)[1]
-        push(home, rounds, segment, rival)
-        fetch(home, rounds, segment, rival)
+        yield rival
 
 
 def pgbackrest(home: Path, cluster: Cluster) -> list[str]:

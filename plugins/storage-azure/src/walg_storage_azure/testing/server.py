@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import re
 import sys
 import threading
@@ -232,12 +233,12 @@ def _entry(name: str, blob: Blob) -> str:
     )
 
 
-def main(port_file: str) -> None:
-    """Serve for ever; the port stands in `port_file` as soon as it is open."""
+def main(directory: str) -> None:
+    """Serve for ever; the port stands in DIRECTORY/port as soon as it is open."""
     ThreadingHTTPServer.request_queue_size = 128
     ThreadingHTTPServer.daemon_threads = True
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    atomic.write_file(port_file, str(server.server_port).encode())
+    atomic.write_file(os.path.join(directory, "port"), str(server.server_port).encode())
     server.serve_forever()
 
 

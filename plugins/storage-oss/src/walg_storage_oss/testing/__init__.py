@@ -1,16 +1,11 @@
 """An OSS endpoint for tests."""
 
 import contextlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import requests
+from walg_core.testing.servers import python_server
 
 
 class Emulator:
@@ -39,22 +34,5 @@ class Emulator:
 @contextlib.contextmanager
 def emulator() -> Iterator[Emulator]:
     """A server that lives as long as the block. Raises OSError when it does not start."""
-    base = tempfile.mkdtemp(prefix="walg-oss-")
-    with open(os.path.join(base, "log"), "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{__name__}.server", base], stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        port = os.path.join(base, "port")
-        deadline = time.monotonic() + 30
-        while not os.path.exists(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                with open(os.path.join(base, "log"), encoding="utf-8", errors="replace") as file:
-                    raise OSError(f"the OSS server did not start: {file.read()[-500:]}")
-            time.sleep(0.02)
-        with open(port, encoding="utf-8") as file:
-            yield Emulator(int(file.read()))
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(base, ignore_errors=True)
+    with python_server(f"{__name__}.server", "OSS") as port:
+        yield Emulator(port)

@@ -2,15 +2,10 @@
 
 import contextlib
 import importlib.util
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 
 import urllib3
+from walg_core.testing.servers import python_server
 
 
 class Emulator:
@@ -46,22 +41,5 @@ def emulator() -> Iterator[Emulator]:
     """A server that lives as long as the block. Raises ModuleNotFoundError without `swift`, OSError if it fails."""
     if not importlib.util.find_spec("swift"):
         raise ModuleNotFoundError("the package swift is not installed")
-    base = tempfile.mkdtemp(prefix="walg-swift-")
-    with open(os.path.join(base, "log"), "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{__name__}.server", base], stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        port = os.path.join(base, "port")
-        deadline = time.monotonic() + 60
-        while not os.path.exists(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                with open(os.path.join(base, "log"), encoding="utf-8", errors="replace") as file:
-                    raise OSError(f"Swift did not start: {file.read()[-500:]}")
-            time.sleep(0.05)
-        with open(port, encoding="utf-8") as file:
-            yield Emulator(int(file.read()))
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(base, ignore_errors=True)
+    with python_server(f"{__name__}.server", "Swift") as port:
+        yield Emulator(port)
