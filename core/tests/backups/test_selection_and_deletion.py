@@ -145,12 +145,31 @@ def test_permanent_backups_stay() -> None:
     assert len(deletion.plan_everything(storage, backups, force=True, scopes=("",)).doomed) == 10
 
 
+def test_what_a_younger_increment_builds_on_stays() -> None:
+    """Chains overlap where an increment was made on an older full backup than the last (WALG_DELTA_FROM_NAME)."""
+    storage = MemoryStorage()
+    names = [f"stream_2024010{day}T000000Z" for day in range(1, 6)]
+    parents = ["", names[0], "", "", names[1]]
+    for name in names:
+        storage.put_bytes(f"basebackups_005/{name}/stream.br", b"x")
+    backups = [
+        Candidate(name, (at,), at, full=not parent, parent=parent)
+        for at, (name, parent) in enumerate(zip(names, parents, strict=True))
+    ]
+    plan = deletion.plan_older(storage, backups[3], backups, scopes=("basebackups_005/",))
+    assert [info.key.split("/")[1] for info in plan.doomed] == [names[2]]
+    assert set(plan.spared.values()) == {
+        f"backup {names[4]} builds on {names[1]}",
+        f"backup {names[1]} builds on {names[0]}",
+    }
+
+
 def test_only_confirmed_deletions_happen() -> None:
     storage, _ = make()
     plan = deletion.plan_backups(storage, [candidates(storage)[0]])
-    assert deletion.report_and_delete(plan, confirm=False) == 2
+    assert deletion.carry_out(lambda: plan, confirm=False) == 2
     assert len(list(storage.list())) == 10
-    deletion.report_and_delete(plan, confirm=True)
+    deletion.carry_out(lambda: plan, confirm=True)
     assert [b.name[7:15] for b in catalog.list_backups(storage)] == ["20240102", "20240103"]
 
 

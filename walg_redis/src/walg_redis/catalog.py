@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from walg_core.backups import gojson, retention, sentinels, table, times
+from walg_core.backups import claims, gojson, retention, sentinels, table, times
 from walg_core.backups.catalog import FOLDER, BackupObject, NoBackups, list_all
 from walg_core.backups.listing import moment
 from walg_core.backups.selection import find_by_name
@@ -19,6 +19,7 @@ from walg_redis.restore.fetch import kind_of, slots
 from walg_redis.sentinel import ATTACHED, KEYS, ZERO_TIME, arranged
 
 if TYPE_CHECKING:
+    from walg_core.backups.deletion import Candidate
     from walg_core.context import Context
     from walg_core.storage.api import Storage
 
@@ -163,14 +164,23 @@ def delete_one(context: Context, name: str, *, confirm: bool, strict: bool) -> N
             raise
         log.error(str(error))
         return
-    backup = sentinels.load(storage, entry, FORM)
-    if backup.permanent:
-        raise WalgError(f"Unable to delete permanent backup {entry.name}", hint="`backup-mark -i` takes the mark away")
+    _check_deletable(storage, entry)
     if not confirm:
         log.info(f"Skipping backup deletion due to dry-run: {entry.name}, run with --confirm to execute")
         return
-    retention.remove_backup(storage, entry.name)
+    with claims.of_deletion(storage, [entry.name]):
+        _check_deletable(storage, entry)
+        retention.remove_backup(storage, entry.name)
     log.info(f"Backup was deleted: {entry.name}")
+
+
+def _check_deletable(storage: Storage, entry: BackupObject) -> None:
+    """Raises WalgError for a permanent backup, and for one that is being marked."""
+    for claim in claims.live(storage, claims.BACKUP):
+        if claim.name == entry.name:
+            raise WalgError(f"nothing was deleted: backup {entry.name} is {claim}", hint="wait until it has ended")
+    if sentinels.load(storage, entry, FORM).permanent:
+        raise WalgError(f"Unable to delete permanent backup {entry.name}", hint="`backup-mark -i` takes the mark away")
 
 
 def purge(context: Context, *, count: int | None, after: str, garbage: bool, confirm: bool) -> None:
@@ -184,5 +194,8 @@ def purge(context: Context, *, count: int | None, after: str, garbage: bool, con
         except ValueError as error:
             raise UsageError(f"--retain-after: {error}") from None
     for storage in context.read_storages():
-        backups = [candidate(each) for each in sentinels.load_all(storage, FORM)]
-        retention.purge(storage, backups, count=count, after_ns=after_ns, garbage=garbage, confirm=confirm)
+
+        def load(storage: Storage = storage) -> list[Candidate]:
+            return [candidate(each) for each in sentinels.load_all(storage, FORM)]
+
+        retention.purge(storage, load, count=count, after_ns=after_ns, garbage=garbage, confirm=confirm)

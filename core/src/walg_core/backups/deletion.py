@@ -19,6 +19,7 @@ Older = Callable[[ObjectInfo], bool]
 """Whether an object is strictly older than the target of a deletion."""
 
 BATCH = 1000
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Plan:
     spared: dict[str, str] = field(default_factory=dict)
     target: Candidate | None = None
     prefix: str = ""
+
+    def of_backups(self) -> dict[str, str]:
+        """The doomed objects of backups, and which backup each belongs to."""
+        keys = [info.key for info in self.doomed if not claims.is_claim(info.key)]
+        return {key: owner for key in keys if (owner := backup_component(key))}
 
 
 def backup_component(key: str, folder: str = FOLDER) -> str:
@@ -184,6 +190,17 @@ def dependants(backups: Sequence[Candidate], target: Candidate, *, family: bool)
     return [backup for backup in backups if backup.name in names]
 
 
+def _ancestors(backups: Sequence[Candidate], names: Iterable[str]) -> dict[str, str]:
+    """What the named backups build on, each with the name of the one that builds on it."""
+    parents = {backup.name: backup.parent for backup in backups}
+    found: dict[str, str] = {}
+    for name in names:
+        while (parent := parents.get(name, "")) and parent not in found:
+            found[parent] = name
+            name = parent
+    return found
+
+
 # Plans.
 
 
@@ -203,7 +220,9 @@ def plan_older(
     older: Older | None = None,
     protected: Callable[[ObjectInfo], str] | None = None,
 ) -> Plan:
-    """Everything below `scopes` that is older than `target` and neither permanent nor `protected` (gives a reason).
+    """Everything below `scopes` that is older than `target`, neither permanent nor `protected` (gives a reason).
+
+    What a backup that stays builds on stays as well, however old: chains may overlap.
 
     Raises WalgError when the target is an increment: what it builds on would go.
     """
@@ -214,6 +233,7 @@ def plan_older(
     is_older = older or older_than(target)
     permanent = {backup.name for backup in backups if backup.permanent}
     kept = {backup.name for backup in backups if backup.order >= target.order}
+    needed = _ancestors(backups, kept | permanent)
     plan = Plan(storage, target=target)
     for scope in scopes:
         for info in _objects(storage, scope):
@@ -222,6 +242,8 @@ def plan_older(
                 continue
             if owner in permanent:
                 plan.spared[info.key] = f"backup {owner} is permanent"
+            elif owner in needed:
+                plan.spared[info.key] = f"backup {needed[owner]} builds on {owner}"
             elif protected and (reason := protected(info)):
                 plan.spared[info.key] = reason
             else:
@@ -265,14 +287,21 @@ def plan_garbage(storage: Storage, backups: Sequence[Candidate], folder: str = F
     return plan
 
 
-def respect_claims(plan: Plan, backups: Sequence[Candidate], folder: str = FOLDER, *, named: bool = False) -> Plan:
-    """Spare what backups in progress consist of and build on. To be called after everything was listed.
+def respect_claims(
+    plan: Plan,
+    backups: Sequence[Candidate],
+    alive: Sequence[claims.Claim],
+    folder: str = FOLDER,
+    *,
+    named: bool = False,
+) -> Plan:
+    """Spare what backups in progress consist of and build on.
 
+    `alive`: all claims (`claims.live`), read before the backups: one that ends in between is seen at least once.
     `named`: the user chose what goes. Raises WalgError then, when a backup in progress builds on it.
     """
     known = {backup.name: backup for backup in backups}
     reasons: dict[str, str] = {}
-    alive = claims.live(plan.storage, folder=folder)
     for claim in alive:
         if claim.kind == claims.BACKUP:
             reasons[claim.name] = f"backup {claim.name} is {claim}"
@@ -288,7 +317,7 @@ def respect_claims(plan: Plan, backups: Sequence[Candidate], folder: str = FOLDE
         if owner in reasons and named:
             raise WalgError(f"nothing was deleted: {reasons[owner]}", hint="wait until it has ended")
         if owner and owner not in known and owner not in reasons and not claims.is_claim(info.key, folder):
-            # It may have ended, and given up its claim, after the backups were listed.
+            # The original writes no claim: its backup may have ended after the backups were listed.
             finished = plan.storage.exists(sentinel_key(owner, folder))
             reasons[owner] = f"backup {owner} has just been finished" if finished else ""
         if reason := held.get(info.key) or reasons.get(owner):
@@ -301,25 +330,55 @@ def respect_claims(plan: Plan, backups: Sequence[Candidate], folder: str = FOLDE
 # Carrying out.
 
 
-def report_and_delete(plan: Plan, *, confirm: bool) -> int:
-    """Log every doomed object and, confirmed, delete them, sentinels first; returns how many. Raises StorageError.
+def carry_out(make: Callable[[], Plan], *, confirm: bool) -> int:
+    """Log every doomed object of the plan and, confirmed, delete them; returns how many.
 
-    A backup whose deletion breaks off has lost its sentinel before any of its data, so it is never offered as whole.
+    The plan is made once more after the deletion was announced: a backup, mark or copy that begins later sees the
+    announcement, one that began earlier is seen by the second plan. Where that takes other backups than the first, all
+    begins anew. Raises StorageError, what `make` raises, and WalgError when the archive never comes to rest.
     """
+    for _ in range(_ATTEMPTS):
+        plan = make()
+        _report(plan)
+        count = len(plan.doomed)
+        if not count:
+            log.info("No objects matched the deletion criteria.")
+            return 0
+        if not confirm:
+            log.info(f"Dry run: objects would be deleted count={count}, Run with --confirm to execute")
+            return count
+        owners = plan.of_backups()
+        with claims.of_deletion(plan.storage, set(owners.values())):
+            again = make()
+            if again.of_backups() == owners:
+                still = {info.key for info in again.doomed}
+                doomed = [info for info in plan.doomed if info.key in still]
+                _delete(plan.storage, doomed)
+                log.info(f"Objects deleted successfully: count={len(doomed)}")
+                return len(doomed)
+        log.info("Backups have come, gone or been marked meanwhile: what is to be deleted is looked for again")
+    raise WalgError(
+        "nothing was deleted: backups come and go faster than they can be looked at",
+        hint="run the command again when fewer others are at work",
+    )
+
+
+def _report(plan: Plan) -> None:
     log.info("Evaluating objects for deletion...")
     for key, reason in plan.spared.items():
         log.debug(f"{key} stays: {reason}")
     name = plan.storage.name
     for info in plan.doomed:
         log.info(f"Object marked for deletion: {info.key.removeprefix(plan.prefix)} storage={name}")
-    count = len(plan.doomed)
-    if not count:
-        log.info("No objects matched the deletion criteria.")
-    elif not confirm:
-        log.info(f"Dry run: objects would be deleted count={count}, Run with --confirm to execute")
-    else:
-        ordered = sorted(plan.doomed, key=lambda info: not info.key.endswith(SENTINEL_SUFFIX))
-        for at in range(0, count, BATCH):
-            plan.storage.delete_versions(ordered[at : at + BATCH])
-        log.info(f"Objects deleted successfully: count={count}")
-    return count
+
+
+def _delete(storage: Storage, doomed: Sequence[ObjectInfo]) -> None:
+    """Sentinels first, so that a deletion that breaks off leaves none without data; an increment's before its base's.
+
+    Increments are younger than what they build on, and names tell the time.
+    """
+    heads = [info for info in doomed if info.key.endswith(SENTINEL_SUFFIX)]
+    heads.sort(key=lambda info: info.key, reverse=True)
+    ordered = [*heads, *(info for info in doomed if not info.key.endswith(SENTINEL_SUFFIX))]
+    for at in range(0, len(ordered), BATCH):
+        storage.delete_versions(ordered[at : at + BATCH])

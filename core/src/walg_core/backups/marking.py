@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from walg_core.backups import claims
 from walg_core.backups.catalog import FOLDER, BackupNotFound
 from walg_core.backups.sentinels import Backup, SentinelForm, children, load_all, store
 from walg_core.errors import IntegrityError, WalgError
@@ -29,15 +30,20 @@ def mark(storage: Storage, name: str, form: SentinelForm, *, permanent: bool, fo
             )
         chain = [named[name]]
     changed = []
-    for backup in chain:
-        if backup.permanent == permanent:
-            if backup.name == name:
-                word = "permanent" if permanent else "impermanent"
-                log.warning(f"Backup {name} is already marked as {word}, ignoring...")
-            continue
-        backup.document.replace(form.permanent, permanent)
-        store(storage, backup.entry.key, backup.document)
-        changed.append(backup.name)
+    # A sentinel is rewritten as a whole: while its backup is being deleted it must not come back without data.
+    with claims.of_backup(storage, name, {"base": named[name].parent}, folder):
+        claims.check_not_doomed(storage, [backup.name for backup in chain])
+        for backup in chain:
+            if backup.permanent == permanent:
+                if backup.name == name:
+                    word = "permanent" if permanent else "impermanent"
+                    log.warning(f"Backup {name} is already marked as {word}, ignoring...")
+                continue
+            if not storage.exists(backup.entry.key):
+                raise BackupNotFound(backup.name)
+            backup.document.replace(form.permanent, permanent)
+            store(storage, backup.entry.key, backup.document)
+            changed.append(backup.name)
     return changed
 
 

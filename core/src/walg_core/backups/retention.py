@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from walg_core.backups import claims
 from walg_core.backups.catalog import FOLDER, SENTINEL_SUFFIX
@@ -53,19 +53,28 @@ def remove_folder(storage: Storage, prefix: str) -> None:
 
 def purge(
     storage: Storage,
-    backups: Sequence[Candidate],
+    load: Callable[[], Sequence[Candidate]],
     *,
     count: int | None,
     after_ns: int | None,
     garbage: bool,
     confirm: bool,
 ) -> None:
-    """Log what goes and stays and, confirmed, delete it. Raises StorageError."""
-    purged, retained = split(backups, count=count, after_ns=after_ns)
+    """Log what goes and stays and, confirmed, delete it. Raises StorageError.
+
+    `load` reads the backups: once, and again after the deletion was announced (see `deletion.carry_out`).
+    """
+
+    def choose() -> tuple[list[Candidate], list[Candidate], list[str], dict[str, claims.Claim]]:
+        running = {claim.name: claim for claim in claims.live(storage, claims.BACKUP)}
+        backups = load()
+        purged, retained = split(backups, count=count, after_ns=after_ns)
+        litter = [name for name in garbage_prefixes(storage, backups) if name not in running] if garbage else []
+        return [each for each in purged if each.name not in running], retained, litter, running
+
+    purged, retained, litter, running = choose()
     log.info(f"Backups selected to be deleted: [{' '.join(backup.name for backup in purged)}]")
     log.info(f"Backups selected to be retained: [{' '.join(backup.name for backup in retained)}]")
-    running = {claim.name: claim for claim in claims.live(storage, claims.BACKUP)} if garbage else {}
-    litter = [name for name in garbage_prefixes(storage, backups) if name not in running] if garbage else []
     for name, claim in running.items():
         log.info(f"Backup {name} is kept: it is {claim}")
     if garbage:
@@ -74,11 +83,15 @@ def purge(
         if purged or litter:
             log.info("Dry run: run with --confirm to execute")
         return
-    for backup in purged:
-        remove_backup(storage, backup.name)
-    for name in litter:
-        if storage.exists(f"{FOLDER}{name}{SENTINEL_SUFFIX}"):
-            log.info(f"Backup {name} has just been finished: it is kept")
-            continue
-        remove_folder(storage, f"{FOLDER}{name}/")
+    with claims.of_deletion(storage, [*(backup.name for backup in purged), *litter]):
+        again, _, litter_again, _ = choose()
+        names = {backup.name for backup in again}
+        purged = [backup for backup in purged if backup.name in names]
+        for backup in purged:
+            remove_backup(storage, backup.name)
+        for name in litter:
+            if name not in litter_again or storage.exists(f"{FOLDER}{name}{SENTINEL_SUFFIX}"):
+                log.info(f"Backup {name} has just been finished: it is kept")
+                continue
+            remove_folder(storage, f"{FOLDER}{name}/")
     log.info(f"Backups were purged: deleted: {len(purged)}, retained: {len(retained)}")

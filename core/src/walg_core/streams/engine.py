@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from walg_core import hooks
-from walg_core.backups import deletion, gojson, selection, sentinels
-from walg_core.backups.catalog import FOLDER, BackupObject, list_all
+from walg_core.backups import claims, deletion, gojson, selection, sentinels
+from walg_core.backups.catalog import FOLDER, BackupObject, NoBackups, list_all
 from walg_core.backups.deletion import Candidate
 from walg_core.backups.listing import as_json, as_table, moment
 from walg_core.backups.sentinels import Backup, SentinelForm
@@ -175,21 +175,27 @@ def delete_older(
         log.info("No backup found for deletion")
         return
     log.info("Start delete")
-    for storage, backups in held:
-        plan = deletion.plan_older(storage, target, backups, scopes=(FOLDER, *engine.archives))
-        deletion.respect_claims(plan, backups)
-        deletion.report_and_delete(plan, confirm=confirm)
+    for storage, _ in held:
+
+        def plan(storage: Storage = storage) -> deletion.Plan:
+            alive, backups = claims.live(storage), candidates(storage, engine)
+            found = deletion.plan_older(storage, target, backups, scopes=(FOLDER, *engine.archives))
+            return deletion.respect_claims(found, backups, alive)
+
+        deletion.carry_out(plan, confirm=confirm)
 
 
 def delete_everything(context: Context, engine: StreamEngine, *, force: bool, confirm: bool) -> None:
     """`delete everything [FORCE]`: all backups and logs of this engine's folders."""
     log.info("retrieving permanent objects")
     for storage in context.read_storages():
-        backups = candidates(storage, engine)
-        plan = deletion.plan_everything(storage, backups, force=force, scopes=(FOLDER, *engine.archives))
-        if not force:
-            deletion.respect_claims(plan, backups)
-        deletion.report_and_delete(plan, confirm=confirm)
+
+        def plan(storage: Storage = storage) -> deletion.Plan:
+            alive, backups = claims.live(storage), candidates(storage, engine)
+            found = deletion.plan_everything(storage, backups, force=force, scopes=(FOLDER, *engine.archives))
+            return found if force else deletion.respect_claims(found, backups, alive)
+
+        deletion.carry_out(plan, confirm=confirm)
 
 
 def delete_target(
@@ -201,11 +207,17 @@ def delete_target(
     family = words[:1] == ["FIND_FULL"] and (len(words) == 2 or bool(user_data))
     name = words[-1] if words and not (family and len(words) == 1) else ""
     storage, found = choose(context, engine, name, user_data)
-    backups = candidates(storage, engine)
-    target = next(each for each in backups if each.name == found.name)
-    doomed = deletion.dependants(backups, target, family=family)
-    plan = deletion.respect_claims(deletion.plan_backups(storage, doomed), backups, named=True)
-    deletion.report_and_delete(plan, confirm=confirm)
+    doomed: list[Candidate] = []
+
+    def plan() -> deletion.Plan:
+        alive, backups = claims.live(storage), candidates(storage, engine)
+        target = next((each for each in backups if each.name == found.name), None)
+        if target is None:
+            raise NoBackups(f"backup {found.name} was deleted meanwhile")
+        doomed[:] = deletion.dependants(backups, target, family=family)
+        return deletion.respect_claims(deletion.plan_backups(storage, doomed), backups, alive, named=True)
+
+    deletion.carry_out(plan, confirm=confirm)
     if engine.deleted:
         engine.deleted(storage, [each.name for each in doomed], confirm)
 
@@ -213,9 +225,12 @@ def delete_target(
 def delete_garbage(context: Context, engine: StreamEngine, *, confirm: bool) -> None:
     """`delete garbage`: what failed pushes left."""
     for storage in context.read_storages():
-        backups = candidates(storage, engine)
-        plan = deletion.respect_claims(deletion.plan_garbage(storage, backups), backups)
-        deletion.report_and_delete(plan, confirm=confirm)
+
+        def plan(storage: Storage = storage) -> deletion.Plan:
+            alive, backups = claims.live(storage), candidates(storage, engine)
+            return deletion.respect_claims(deletion.plan_garbage(storage, backups), backups, alive)
+
+        deletion.carry_out(plan, confirm=confirm)
 
 
 def depths(storage: Storage, form: SentinelForm) -> Callable[[BackupObject], int]:

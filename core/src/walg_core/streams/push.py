@@ -94,6 +94,7 @@ def backup_of(
     with claims.of_backup(storage, name, {"base": base} if base else {}):
         try:
             if base:
+                claims.check_not_doomed(storage, [base])
                 _check_base(storage, base)
             plain, stored = body(storage, f"{FOLDER}{name}/")
             pushed = Pushed(name, start, times.now(), plain, stored)
