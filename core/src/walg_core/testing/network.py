@@ -15,7 +15,8 @@ class FaultProxy:
     `reset_after`, `close_after`, `stall_after`: bytes in one direction of a connection after which it is reset, closed
     as if complete, or goes silent (None: never). `refuse`: new connections are reset at once. `silent`: new
     connections are accepted and never answered. `direction` is `up` (to the server), `down`, or `both`.
-    `faults_left` limits to how many connections the byte limits still apply (None: all).
+    `faults_left` limits to how many connections the byte limits still apply (None: all). `connections` and `passed`
+    (bytes each way) count what went through.
     """
 
     def __init__(self, host: str, target_port: int) -> None:
@@ -30,6 +31,7 @@ class FaultProxy:
         self.direction = "both"
         self.faults_left: int | None = None
         self.connections = 0
+        self.passed = {"up": 0, "down": 0}
         self._target = (host, target_port)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -103,6 +105,7 @@ class FaultProxy:
                     piece, verdict = self._spoil(piece, passed, faulty)
                     sink.sendall(piece)
                     passed += len(piece)
+                    self._count(way, piece)
                     if verdict == "stall":
                         self._stopping.wait()
                     elif verdict == "reset":
@@ -113,6 +116,7 @@ class FaultProxy:
                         break
                 else:
                     sink.sendall(piece)
+                    self._count(way, piece)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             _reset(source)
@@ -120,6 +124,10 @@ class FaultProxy:
         finally:
             with self._lock:
                 self._open.discard(source)
+
+    def _count(self, way: str, piece: bytes) -> None:
+        with self._lock:
+            self.passed[way] += len(piece)
 
     def _spoil(self, piece: bytes, passed: int, faulty: bool) -> tuple[bytes, str]:
         """Delay as configured; what of the piece may pass, and what happens to the connection afterwards."""
