@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -125,6 +126,28 @@ def test_a_burst_goes_on_after_its_first_command(settings: Settings, wal: Path, 
         pusher = Pusher(context, context.write_storage(), str(wal))
         eventually(lambda: not is_running(pusher))
     assert [path.name for path in markers(wal).iterdir()] == ["ahead.lock"]
+
+
+def test_what_goes_on_holds_no_lock_of_the_command(settings: Settings, wal: Path, make, tmp_path: Path) -> None:
+    settings["TOTAL_BG_UPLOADED_LIMIT"] = "10"
+    with open(tmp_path / "lock", "w") as lock:
+        # As `flock lock wal-g wal-push %p` does it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        words = [sys.executable, "-m", "walg_core", "pg", "wal-push", str(wal / NAMES[0])]
+        subprocess.run(words, env={**os.environ, **settings}, pass_fds=[lock.fileno()], check=True, timeout=120)
+    context = make()
+    pusher = Pusher(context, context.write_storage(), str(wal))
+    eventually(lambda: is_running(pusher))
+    with open(tmp_path / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert is_running(pusher), "it had ended: nothing was shown"
+    run_off(wal)
+
+
+def run_off(wal: Path) -> None:
+    """Let what goes on find nothing more to do."""
+    for path in (wal / "archive_status").glob("*.ready"):
+        path.unlink()
 
 
 def test_few_files_start_no_process(settings: Settings, wal: Path, tmp_path: Path) -> None:

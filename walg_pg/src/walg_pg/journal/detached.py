@@ -22,11 +22,27 @@ def start(context: "Context", words: "list[str]", target: str = "") -> None:
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         *quiet,
     ]
+    _keep_descriptors()
     try:
-        # It must never hold PostgreSQL's descriptors open, nor be ended with PostgreSQL's command.
+        # A session of its own: it is not to end with PostgreSQL's command.
         os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
     except OSError as error:
         log.warning(f"{words[0]} could not be started: {error}")
+
+
+def _keep_descriptors() -> None:
+    """Give away none that this process was given: a lock (`flock file wal-g wal-push %p`) ends with the command."""
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError as error:
+        log.debug(f"which descriptors are open is not known: {error}")
+        return
+    for number in numbers:
+        if number > 2:
+            try:
+                os.set_inheritable(number, False)
+            except OSError:
+                continue  # the one through which they were listed
 
 
 def run(what: str, work: "Callable[..., None]", *arguments: object, **options: object) -> int:
