@@ -5,20 +5,21 @@ from typing import Annotated
 import typer
 from walg_core.context import Context
 from walg_core.streams import engine as work
-from walg_core.streams.cli import Detail, Json, Name, Pretty, TargetStorage, add_copy, add_mark
+from walg_core.streams.cli import Name, add_copy, add_list, add_mark
 from walg_core.streams.delete_cli import Confirm, add_delete
 from walg_core.streams.engine import StreamEngine
 
 from walg_redis.form import FORM
 from walg_redis.sentinel import check_type
 
-ENGINE = StreamEngine(form=FORM)
+ENGINE = StreamEngine(form=FORM, details="walg_redis.catalog:detailed_list")
 
 Type = Annotated[str, typer.Option("--type", "-t", help="rdb, aof, rdb_ts, aof_ts or ts")]
 TsBackup = Annotated[str, typer.Option(help="directory of the frozen tiered-storage tree")]
 
 app = typer.Typer(name="redis", no_args_is_help=True, help="Archive and restore Redis and Valkey.")
 add_copy(app, ENGINE)
+add_list(app, ENGINE)
 add_mark(app, ENGINE)
 
 
@@ -99,28 +100,6 @@ def backup_fetch(
             with_aof,
         ),
     )
-
-
-@app.command("backup-list")
-def backup_list(
-    ctx: typer.Context,
-    pretty: Pretty = False,
-    json: Json = False,
-    detail: Detail = False,
-    target_storage: TargetStorage = "",
-) -> None:
-    """List the backups, oldest first.
-
-    Example: wal-g redis backup-list --detail --json
-    """
-    from walg_redis import catalog
-
-    if detail:
-        text = catalog.detailed_list(ctx.obj, pretty=pretty, json=json, target=target_storage)
-    else:
-        text = work.listing(ctx.obj, ENGINE, pretty=pretty, json=json, detail=False, target=target_storage)
-    if text:
-        typer.echo(text, nl=False)
 
 
 @app.command("backup-info")

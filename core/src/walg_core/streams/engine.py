@@ -12,6 +12,7 @@ from walg_core.backups.catalog import FOLDER, BackupObject, NoBackups, list_all
 from walg_core.backups.deletion import Candidate
 from walg_core.backups.listing import as_json, as_table, moment
 from walg_core.backups.sentinels import Backup, SentinelForm
+from walg_core.declarations import load
 from walg_core.errors import UsageError
 from walg_core.events import RestoreEvent
 from walg_core.observe import log
@@ -50,6 +51,7 @@ class StreamEngine:
     of its logs (ending in `/`) and single objects of theirs, which `delete before` and `delete retain` sweep as well.
     `deleted` is told the backups that `delete target` has taken, or would take. `splits`: WALG_STREAM_SPLITTER_* apply.
     `prefix`: the beginning of its backups' names. `environment`: what its commands get besides our environment.
+    `details`: import path of its own `(context, *, pretty, json, target) -> str` for `backup-list --detail`.
     """
 
     sentinel: Callable[[Pushed, Marks], dict[str, Any]] = plain_sentinel
@@ -59,6 +61,7 @@ class StreamEngine:
     prefix: str = "stream_"
     environment: Callable[[Context], dict[str, str]] | None = None
     deleted: Callable[[Storage, Sequence[str], bool], None] | None = None
+    details: str = ""
 
     def additions(self, context: Context) -> dict[str, str]:
         return self.environment(context) if self.environment else {}
@@ -103,6 +106,9 @@ def fetch(context: Context, engine: StreamEngine, name: str, user_data: str = ""
 
 def listing(context: Context, engine: StreamEngine, *, pretty: bool, json: bool, detail: bool, target: str) -> str:
     """The text of `backup-list`; "" when there is nothing to print."""
+    if detail and engine.details:
+        text: str = load(engine.details)(context, pretty=pretty, json=json, target=target)
+        return text
     storages = context.read_storages(target)
     entries = list_all(storages)
     if not entries and not json:

@@ -9,12 +9,9 @@ import typer
 from walg_core.errors import UsageError
 from walg_core.streams import engine as work
 from walg_core.streams.cli import (
-    Detail,
-    Json,
     Name,
     OptionalName,
-    Pretty,
-    TargetStorage,
+    add_list,
     add_mark,
 )
 from walg_core.streams.delete_cli import UserData, add_delete
@@ -24,7 +21,13 @@ from walg_mysql.deletion import BINLOG_SENTINEL, forget_journals
 from walg_mysql.journal.archive import FOLDER
 from walg_mysql.sentinel import FORM
 
-ENGINE = StreamEngine(form=FORM, archives=(FOLDER, BINLOG_SENTINEL), splits=True, deleted=forget_journals)
+ENGINE = StreamEngine(
+    form=FORM,
+    archives=(FOLDER, BINLOG_SENTINEL),
+    splits=True,
+    deleted=forget_journals,
+    details="walg_mysql.catalog:detailed_list",
+)
 
 Permanent = Annotated[bool, typer.Option("--permanent", "-p", help="never delete it by age or count")]
 AddUserData = Annotated[str, typer.Option(help="JSON that is stored with the backup")]
@@ -37,9 +40,10 @@ DataDir = Annotated[str, typer.Option(help="the directory to write to")]
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the engine's application."""
+    add_list(app, ENGINE)
     add_mark(app, ENGINE)
     add_delete(app, ENGINE)
-    for add in (_add_push, _add_fetch, _add_list, _add_get_stream, _add_copy, _add_tools):
+    for add in (_add_push, _add_fetch, _add_show, _add_get_stream, _add_copy, _add_tools):
         add(app)
 
 
@@ -107,30 +111,7 @@ def _add_fetch(app: typer.Typer) -> None:
         fetch_backup(ctx.obj, name, Options(use_xbtool_extract, inplace, target_user_data))
 
 
-def _add_list(app: typer.Typer) -> None:
-    @app.command("backup-list")
-    def backup_list(
-        ctx: typer.Context,
-        pretty: Pretty = False,
-        json: Json = False,
-        detail: Detail = False,
-        target_storage: TargetStorage = "",
-    ) -> None:
-        """List the backups, oldest first.
-
-        With --detail in the storage's order.
-
-        Example: wal-g mysql backup-list --detail --json
-        """
-        from walg_mysql import catalog
-
-        if detail:
-            text = catalog.detailed_list(ctx.obj, pretty=pretty, json=json, target=target_storage)
-        else:
-            text = work.listing(ctx.obj, ENGINE, pretty=pretty, json=json, detail=False, target=target_storage)
-        if text:
-            typer.echo(text, nl=False)
-
+def _add_show(app: typer.Typer) -> None:
     @app.command("backup-show")
     def backup_show(ctx: typer.Context, name: Name) -> None:
         """Print everything that is known about a backup, as JSON.
