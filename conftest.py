@@ -2,9 +2,15 @@
 
 import contextlib
 import importlib
+import json
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+GOLDEN = Path(__file__).resolve().parents[1] / "shared" / "golden"
 
 for _engine in ("pg", "mysql", "mongo", "redis", "mssql", "fdb", "gp"):
     with contextlib.suppress(ModuleNotFoundError):
@@ -27,3 +33,20 @@ def _enterable(tmp_path_factory: pytest.TempPathFactory) -> None:
         for directory in (base, root, *root.parents):
             if directory in (base, root) or directory.name.startswith("pytest-"):
                 directory.chmod(directory.stat().st_mode | 0o111)
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Callable[[str], Path]:
+    """A writable copy of an archive that the original made, with its objects' times; the same one for each call."""
+
+    def prepare(name: str) -> Path:
+        source, target = GOLDEN / name, tmp_path / name
+        if not source.is_dir():
+            pytest.skip(f"no golden archives at {GOLDEN}")
+        if not target.exists():
+            shutil.copytree(source / "storage", target)
+            for key, stamp in json.loads((source / "mtimes.json").read_text()).items():
+                os.utime(target / key, ns=(stamp, stamp))
+        return target
+
+    return prepare

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,23 +165,6 @@ def field(template: Path, tmp_path: Path) -> Iterator[Field]:
     yield made
     for server in made.servers:
         server.stop()
-
-
-@pytest.fixture
-def golden(tmp_path: Path) -> Callable[[], Path]:
-    """A copy of the archive that the original made, with its objects' times."""
-
-    def prepare() -> Path:
-        root = Path(__file__).resolve().parents[3] / "shared" / "golden"
-        if not root.exists():
-            pytest.skip("the golden archives are not beside this checkout")
-        target = tmp_path / "golden"
-        subprocess.run(
-            [sys.executable, root / "prepare.py", "mariadb-zstd", target], check=True, capture_output=True, timeout=60
-        )
-        return target
-
-    return prepare
 
 
 # Stand-ins. No MySQL server and no xtrabackup come from a package registry; the tests of the default run use these,

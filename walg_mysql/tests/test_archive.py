@@ -60,9 +60,9 @@ def copied(standin: Any) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-def test_lists_are_those_of_the_original(golden: Callable[[], Path], standin: Any) -> None:
+def test_lists_are_those_of_the_original(golden: Callable[[str], Path], standin: Any) -> None:
     root = Path(__file__).resolve().parents[3] / "shared" / "golden" / "mariadb-zstd"
-    where = {"WALG_FILE_PREFIX": str(golden()), "TZ": "UTC"}
+    where = {"WALG_FILE_PREFIX": str(golden("mariadb-zstd")), "TZ": "UTC"}
     assert standin.run("backup-list", "--detail", "--json", **where)[0] == (root / "backup-list.json").read_text()
     assert standin.run("backup-list", "--detail", "--pretty", **where)[0] == (root / "backup-list.txt").read_text()
     plain = standin.run("backup-list", "--detail", **where)[0].splitlines()
@@ -179,12 +179,12 @@ def test_a_target_takes_its_increments_along(archive: Any) -> None:
 
 
 @pytest.mark.services
-def test_the_archive_of_the_original_is_restored(golden: Callable[[], Path], field: Any) -> None:
+def test_the_archive_of_the_original_is_restored(golden: Callable[[str], Path], field: Any) -> None:
     restored = field.path / "restored"
     for number, words in enumerate(([], ["--use-xbtool-extract"])):
         restored.mkdir()
         field.environment |= {
-            "WALG_FILE_PREFIX": str(golden() if not number else field.path / "golden"),
+            "WALG_FILE_PREFIX": str(golden("mariadb-zstd")),
             "WALG_STREAM_RESTORE_COMMAND": f"mbstream -x -C {restored}",
             "WALG_MYSQL_BACKUP_PREPARE_COMMAND": f"mariadb-backup --prepare --target-dir={restored}",
             "WALG_MYSQL_DATA_DIR": str(restored),

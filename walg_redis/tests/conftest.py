@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,20 +174,3 @@ def field(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Field]:
     for server in made.servers:
         if server.process.poll() is None:
             server.stop()
-
-
-@pytest.fixture
-def golden(tmp_path: Path) -> Callable[[], Path]:
-    """A copy of the archive that the original made, with its objects' times."""
-
-    def prepare() -> Path:
-        root = Path(__file__).resolve().parents[3] / "shared" / "golden"
-        if not root.exists():
-            pytest.skip("the golden archives are not beside this checkout")
-        target = tmp_path / "golden"
-        subprocess.run(
-            [sys.executable, root / "prepare.py", "redis-brotli", target], check=True, capture_output=True, timeout=60
-        )
-        return target
-
-    return prepare

@@ -245,8 +245,8 @@ def test_torn_and_foreign_data_is_refused(field: Any) -> None:
     assert (kept / "dump.rdb").read_bytes() == b"old data"
 
 
-def test_golden_archive(field: Any, golden: Callable[[], Path]) -> None:
-    prefix = {"WALG_FILE_PREFIX": str(golden())}
+def test_golden_archive(field: Any, golden: Callable[[str], Path]) -> None:
+    prefix = {"WALG_FILE_PREFIX": str(golden("redis-brotli"))}
     out, _ = field.run("backup-list", **prefix)
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["stream_20261122T120909Z", "aof_20261122T120915Z"]
     for kind, options in (("rdb", ()), ("aof", ("--appendonly", "yes"))):

@@ -132,7 +132,7 @@ def test_the_archive_of_the_original_is_replayed_to_its_end(field, golden) -> No
     restored = field.path / "restored"
     restored.mkdir()
     field.environment |= {
-        "WALG_FILE_PREFIX": str(golden()),
+        "WALG_FILE_PREFIX": str(golden("mariadb-zstd")),
         "WALG_STREAM_RESTORE_COMMAND": f"mbstream -x -C {restored}",
         "WALG_MYSQL_BACKUP_PREPARE_COMMAND": f"mariadb-backup --prepare --target-dir={restored}",
         "WALG_MYSQL_DATA_DIR": str(restored),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,23 +16,6 @@ from walg_storage_s3.testing import emulator
 
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def golden(tmp_path: Path) -> Callable[[str], Path]:
-    """A writable copy of a golden archive with its modification times."""
-
-    def prepare(name: str) -> Path:
-        source = GOLDEN / name
-        if not source.is_dir():
-            pytest.skip(f"no golden archives at {GOLDEN}")
-        target = tmp_path / name
-        shutil.copytree(source / "storage", target)
-        for key, stamp in json.loads((source / "mtimes.json").read_text()).items():
-            os.utime(target / key, ns=(stamp, stamp))
-        return target
-
-    return prepare
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,23 +17,6 @@ from walg_pg.cluster import Cluster, find_binaries
 
 WalG = Callable[..., "subprocess.CompletedProcess[str]"]
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden"
-
-
-@pytest.fixture
-def golden(tmp_path: Path) -> Callable[[str], Path]:
-    """A writable copy of a golden archive with its modification times."""
-
-    def prepare(name: str) -> Path:
-        source = GOLDEN / name
-        if not source.is_dir():
-            pytest.skip(f"no golden archives at {GOLDEN}")
-        target = tmp_path / "archive"
-        shutil.copytree(source / "storage", target)
-        for key, stamp in json.loads((source / "mtimes.json").read_text()).items():
-            os.utime(target / key, ns=(stamp, stamp))
-        return target
-
-    return prepare
 
 
 @pytest.fixture
