@@ -18,9 +18,15 @@ def go_time(nanoseconds: int, local: bool) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", moment) + digits + " " + zone
 
 
+def _lead(storage: Storage, folder: str) -> str:
+    """The original shows a file system's folders with a slash, except below its very root (spec/storages.md 4.1)."""
+    below_root = folder or getattr(storage, "prefix", "")
+    return "/" if storage.file_system and below_root else ""
+
+
 def folder_rows(storage: Storage, folder: str) -> list[tuple[str, ...]]:
     """Sub-folders, then objects, of a folder ("" or with its final slash)."""
-    lead = "/" if storage.file_system and folder else ""
+    lead = _lead(storage, folder)
     rows: list[tuple[str, ...]] = [
         ("dir", "0", _NO_TIME, lead + each[len(folder) :], "", "") for each in storage.list_dirs(folder)
     ]
@@ -30,7 +36,7 @@ def folder_rows(storage: Storage, folder: str) -> list[tuple[str, ...]]:
 
 def tree_rows(storage: Storage, folder: str) -> list[tuple[str, ...]]:
     """All objects below a folder, level by level."""
-    lead = "/" if storage.file_system and folder else ""
+    lead = _lead(storage, folder)
     found = [(info, info.key[len(folder) :]) for info in storage.list(folder)]
     found.sort(key=_by_level)
     return [object_row(storage, info, lead + name if "/" in name else name) for info, name in found]
