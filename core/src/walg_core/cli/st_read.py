@@ -42,6 +42,7 @@ def ls(
 
     def show(storage: Storage) -> None:
         if not globbing(ctx, glob):
+            _refuse_object(storage, object_name(folder))
             typer.echo(table.render(rows(storage, folder_prefix(folder))), nl=False)
             return
         for prefix in folders(storage, folder):
@@ -50,12 +51,19 @@ def ls(
     each(ctx, target, show)
 
 
+def _refuse_object(storage: Storage, name: str) -> None:
+    """On a local disk an object cannot have anything below it; elsewhere its name may be a folder's, too."""
+    if name and storage.file_system and not storage.remote and storage.exists(name):
+        raise WalgError(f"list folder: {name} is an object, not a folder", hint=f"wal-g st stat {name}")
+
+
 def _shown(storage: Storage, prefix: str) -> str:
-    """A folder as `ls -g` names it: the whole key from the bucket's root; a file system's path below its root."""
-    if storage.file_system:
+    """A folder as `ls -g` names it: the whole key from the bucket's root; a local one's path below its root."""
+    if storage.file_system and not storage.remote:
         return (getattr(storage, "prefix", "") + prefix).rstrip("/")
     root = storage.description.partition("://")[2].partition("/")[2]
-    return (root + "/" if root else "") + prefix
+    whole = (root + "/" if root else "") + prefix
+    return "/" + whole.rstrip("/") if storage.file_system else whole
 
 
 def stat(

@@ -11,7 +11,7 @@ import typer
 from walg_core.cli.st_target import Glob, Target, each, globbing, object_name
 from walg_core.context import Context
 from walg_core.crypto.api import Crypter
-from walg_core.errors import ConfigError, ObjectExists, WalgError
+from walg_core.errors import ConfigError, ObjectExists, UsageError, WalgError
 from walg_core.observe import log
 from walg_core.storage.api import Storage
 from walg_core.storage.registry import open_config
@@ -39,7 +39,7 @@ def put(
     from walg_core.pipeline.transfer import store
 
     if len(paths) != (1 if read_stdin else 2):
-        raise WalgError(f"accepts {1 if read_stdin else 2} arg(s), received {len(paths)}", hint="wal-g st put --help")
+        raise UsageError(f"accepts {1 if read_stdin else 2} arg(s), received {len(paths)}", hint="wal-g st put --help")
     context: Context = ctx.obj
     name = object_name(paths[-1])
     if paths[-1].endswith("/"):
@@ -108,7 +108,9 @@ def rm(
             for found in [*matching(storage, prefix), *folders(storage, prefix)]:
                 objects.remove(storage, found, all_versions=all_versions)
         else:
-            objects.remove(storage, prefix, all_versions=all_versions)
+            # The final slash stays: it says that only a folder is meant.
+            name = object_name(prefix)
+            objects.remove(storage, f"{name}/" if prefix.endswith("/") else name, all_versions=all_versions)
 
     each(ctx, target, remove)
 
