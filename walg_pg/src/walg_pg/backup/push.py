@@ -45,7 +45,7 @@ class LocalPush:
         self.config = context.config
         self.segment_size: int = self.config.get("WALG_PG_WAL_SIZE") << 20
         self.started_ns = times.now()
-        self.folder = names.BACKUPS
+        self.folder = names.BASEBACKUPS
         self.excluded = EXCLUDED
         self.abort = parts.Abort()
         self.threads: list[threading.Thread] = []
