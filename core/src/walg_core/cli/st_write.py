@@ -39,7 +39,9 @@ def put(
     from walg_core.pipeline.transfer import store
 
     if len(paths) != (1 if read_stdin else 2):
-        raise UsageError(f"accepts {1 if read_stdin else 2} arg(s), received {len(paths)}", hint="wal-g st put --help")
+        # One name where two are needed is no usage error in the original: only its log tells.
+        kind = UsageError if len(paths) > 2 else WalgError
+        raise kind(f"accepts {1 if read_stdin else 2} arg(s), received {len(paths)}", hint="wal-g st put --help")
     context: Context = ctx.obj
     name = object_name(paths[-1])
     if paths[-1].endswith("/"):

@@ -11,7 +11,7 @@ from walg_core.cli.session import Session
 
 def flags(
     ctx: typer.Context,
-    _words: Annotated[list[str] | None, typer.Argument(hidden=True, help="ignored, as by the original")] = None,
+    _words: Annotated[list[str] | None, typer.Argument(metavar="WORD", help="ignored, as by the original")] = None,
 ) -> None:
     """Show every global flag: each setting has one.
 
