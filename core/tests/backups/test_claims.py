@@ -26,6 +26,18 @@ def test_a_claim_lives_from_entering_to_leaving() -> None:
     assert list(storage.list()) == []
 
 
+def test_a_signal_while_the_claim_is_written_takes_it_back() -> None:
+    class Signalled(MemoryStorage):
+        def put_bytes(self, key: str, data: bytes, if_absent: bool = False) -> None:
+            super().put_bytes(key, data, if_absent)
+            raise KeyboardInterrupt
+
+    storage = Signalled()
+    with pytest.raises(KeyboardInterrupt), claims.of_backup(storage, "base_1", {}):
+        raise AssertionError("not reached")
+    assert list(storage.list()) == []
+
+
 def test_claims_that_are_stale() -> None:
     clock = [0.0]
     storage = MemoryStorage(clock=lambda: clock[0])

@@ -77,6 +77,10 @@ def environment(ctx: typer.Context, name: str):
     """What a child process sees."""
     typer.echo(subprocess.run(["printenv", name], capture_output=True, text=True).stdout.strip())
 
+@group.callback()
+def wide_or_not(wide: bool = typer.Option(False, "--wide")):
+    """Inner commands."""
+
 @group.command()
 def inner(ctx: typer.Context):
     """A command in a group."""

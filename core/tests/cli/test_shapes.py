@@ -82,6 +82,66 @@ def test_usage_errors(machine, words, text) -> None:
     assert done.stderr.startswith("Error: " + done.stdout.rstrip("\n"))
 
 
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["group", "nonsense"], 'unknown command "nonsense" for "wal-g group"'),
+        (["group", "nonsense", "--wide"], 'unknown command "nonsense" for "wal-g group"'),
+        (["group", "nonsense", "--help"], 'unknown command "nonsense" for "wal-g group"'),
+        (["group", "nonsense", "x", "--", "--narrow"], 'unknown command "nonsense" for "wal-g group"'),
+        (["group", "--wide"], "Usage: wal-g group"),
+        (["group", "--"], "Usage: wal-g group"),
+        (["group"], "Usage: wal-g group"),
+        (["st", "nonsense", "-t", "x"], 'unknown command "nonsense" for "wal-g st"'),
+        (["st", "check", "nonsense"], 'unknown command "nonsense" for "wal-g st check"'),
+        (["help", "st", "nonsense"], 'unknown command "nonsense" for "wal-g st"'),
+    ],
+)
+def test_a_group_answers_an_unknown_word_with_its_help_as_the_original_does(machine, words, first) -> None:
+    done = machine.run(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(first)
+    assert "Usage: wal-g" in done.stdout
+
+
+def test_so_it_does_under_the_name_of_its_engine(two_engines) -> None:
+    assert two_engines.run("otherdb", "group", "nonsense").returncode == 0
+    assert two_engines.run("group", "nonsense", engine="otherdb").returncode == 0
+    assert two_engines.run("otherdb", "nonsense").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["group", "nonsense", "--narrow"],
+        ["group", "nonsense", "-Z"],
+        ["group", "nonsense", "--narrow=1"],
+        ["config", "nonsense"],
+        ["crypto", "nonsense"],
+        ["st", "transfer", "nonsense"],
+        ["--version", "x"],
+        ["--turbo=maybe", "hello"],
+    ],
+)
+def test_what_is_an_error_all_the_same(machine, words) -> None:
+    done = machine.run(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {done.stdout}")
+
+
+def test_help_of_what_is_no_command_goes_to_stderr(machine) -> None:
+    done = machine.run("help", "nonsense", "x")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("unknown help topic: nonsense x\n\nUsage: wal-g")
+    assert machine.run("help", "fakedb", "hello").stdout.startswith("Usage: wal-g hello")
+
+
+def test_flags_ignores_words(machine) -> None:
+    done = machine.run("flags", "x", "y")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "--config" in done.stderr
+
+
 def test_help_everywhere_needs_no_configuration(machine) -> None:
     del machine.environment["WALG_FILE_PREFIX"]
     for words in (

@@ -33,8 +33,9 @@ class Run:
         }
         self.file.write_text(json.dumps(settings))
 
-    def __call__(self, *arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *arguments: str, stdin: bytes = b"", prefix: str = "") -> "subprocess.CompletedProcess[str]":
         environment = {
+            "WALG_STORAGE_PREFIX": prefix,
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "TZ": "UTC",
@@ -113,6 +114,38 @@ def test_ls_is_the_originals_table(wal_g: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "first" / "missing").exists()
 
 
+def test_ls_below_a_storage_prefix(wal_g: Run, tmp_path: Path) -> None:
+    for name in ("pre/in/sub/r", "pre/in/q", "pre/p1", "top"):
+        path = tmp_path / "first" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, ns=(0, 1767323045000000000))
+    listed = wal_g("ls", prefix="pre").stdout
+    assert listed == (
+        "type size last modified                 name\n"
+        "dir  0    0001-01-01 00:00:00 +0000 UTC /in/  \n"
+        "obj  1    2026-01-02 03:04:05 +0000 UTC p1    \n"
+    )
+    assert wal_g("ls", "--all-versions", prefix="/pre/").stdout == listed
+    assert wal_g("ls", "/", prefix="/pre/").stdout == listed
+    tree = wal_g("ls", "-r", prefix="pre").stdout
+    assert tree == (
+        "type size last modified                 name\n"
+        "obj  1    2026-01-02 03:04:05 +0000 UTC p1         \n"
+        "obj  1    2026-01-02 03:04:05 +0000 UTC /in/q      \n"
+        "obj  1    2026-01-02 03:04:05 +0000 UTC /in/sub/r  \n"
+    )
+    assert wal_g("ls", "-r", ".", prefix="pre").stdout == tree
+    assert wal_g("ls", "-r", "--all-versions", prefix="pre").stdout == tree
+
+
+def test_ls_of_an_object_is_an_error(wal_g: Run, tmp_path: Path) -> None:
+    (tmp_path / "first" / "object").write_bytes(b"x")
+    done = wal_g("ls", "-r", "object")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "object is an object, not a folder" in done.stderr
+
+
 def test_targets(wal_g: Run, tmp_path: Path) -> None:
     (tmp_path / "second" / "only-here").write_bytes(b"x")
     assert "only-here" in wal_g("ls", "-t", "second").stdout
@@ -131,6 +164,35 @@ def test_checks(wal_g: Run) -> None:
     assert "Write check OK" in wal_g("check", "write").stderr
     assert "Read check OK" in wal_g("check", "read").stderr
     assert "files are missing: a, b" in wal_g("check", "read", "a", "b").stderr
+
+
+def test_folders_pass_the_read_check_where_they_exist(wal_g: Run, tmp_path: Path) -> None:
+    (tmp_path / "first" / "folder" / "empty").mkdir(parents=True)
+    assert wal_g("check", "read", "folder", "folder/", "folder/empty", ".", "/").returncode == 0
+    assert "files are missing: other/empty" in wal_g("check", "read", "folder", "other/empty").stderr
+    assert wal_g("check", "read", "..").returncode == 1
+    storage = archive("one")
+    with pytest.raises(WalgError, match="files are missing: base"):
+        check_read(storage, ["base"])
+
+
+@pytest.mark.parametrize("arguments", [("put",), ("put", "-s"), ("put", "a", "b", "c"), ("put", "-s", "a", "b", "c")])
+def test_put_with_the_wrong_number_of_names_is_a_usage_error(wal_g: Run, arguments: tuple[str, ...]) -> None:
+    done = wal_g(*arguments)
+    assert done.returncode == 1
+    assert done.stdout
+    assert done.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("root", [".", "./", "/"])
+def test_rm_knows_the_root_by_all_its_names(wal_g: Run, tmp_path: Path, root: str) -> None:
+    (tmp_path / "first" / "a").mkdir()
+    (tmp_path / "first" / "a" / "x").write_bytes(b"x")
+    (tmp_path / "first" / "top").write_bytes(b"x")
+    assert wal_g("rm", "./top/").returncode == 1
+    assert wal_g("rm", "./top").returncode == 0
+    assert wal_g("rm", root).returncode == 0
+    assert os.listdir(tmp_path / "first") == []
 
 
 def test_conformance_command(wal_g: Run, tmp_path: Path) -> None:
@@ -237,10 +299,26 @@ def test_versions_are_marked() -> None:
 
     rows = table.version_rows(Versioned(), "f/", recursive=False)
     assert [(row[3], row[4], row[5]) for row in rows] == [
+        ("sub/", "", ""),
         ("gone", "v1", ""),
         ("here", "v2", "LATEST"),
         ("gone", "v3", "LATEST DELETE"),
     ]
+    tree = table.version_rows(Versioned(), "f/", recursive=True)
+    assert [(row[3], row[4]) for row in tree] == [("gone", "v1"), ("here", "v2"), ("gone", "v3"), ("sub/x", "v4")]
+
+
+def test_folders_over_sftp_are_shown_by_their_path() -> None:
+    class Sftp(MemoryStorage):
+        file_system = True
+        remote = True
+
+    storage = Sftp()
+    for name in ("top", "a/x", "a/b/y"):
+        storage.put_bytes(name, b"x")
+    assert [row[3] for row in table.folder_rows(storage, "")] == ["/a", "top"]
+    assert [row[3] for row in table.folder_rows(storage, "a/")] == ["/b", "x"]
+    assert [row[3] for row in table.tree_rows(storage, "")] == ["top", "/a/x", "/a/b/y"]
 
 
 def test_write_check_sees_a_storage_that_loses() -> None:

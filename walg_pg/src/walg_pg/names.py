@@ -1,16 +1,18 @@
-"""Names of base backups (spec/postgres-backup.md 1). Light: no `re`, so that anything may import it."""
+"""Names of folders, backups and their objects (spec/postgres-backup.md 1). Light: no `re`, anything may import it."""
 
 from __future__ import annotations
 
 from walg_core.errors import WalgError
 
+from walg_pg.journal import place
 from walg_pg.lsn import HEX, segment_name
 
-BACKUPS = "basebackups_005/"
-"""Prefix of base backups in the storage."""
+BASEBACKUPS = "basebackups_005/"
 CATCHUP = "catchup_005/"
-"""Prefix of catchup backups."""
+WAL_FOLDER = place.FOLDER + "/"
 SENTINEL_SUFFIX = "_backup_stop_sentinel.json"
+METADATA_NAME = "metadata.json"
+FILES_METADATA_NAME = "files_metadata.json"
 PREFIX = "base_"
 NO_WAL = "Z" * 24
 """The "WAL file name" of a key that contains none."""
@@ -43,11 +45,11 @@ def own_segment_of(name: str) -> str:
 def wal_file_name(key: str) -> str:
     """The first run of 24 upper-case hex digits in an object's key, or 24 times `Z`."""
     start = 0
-    for place, letter in enumerate(key):
+    for index, letter in enumerate(key):
         if letter not in _UPPER:
-            start = place + 1
-        elif place - start == 23:
-            return key[start : place + 1]
+            start = index + 1
+        elif index - start == 23:
+            return key[start : index + 1]
     return NO_WAL
 
 
@@ -81,22 +83,22 @@ def name_from_key(key: str) -> str:
     return key.rsplit("/", 1)[-1].split("_backup", 1)[0]
 
 
-def sentinel_key(name: str, folder: str = BACKUPS) -> str:
+def sentinel_key(name: str, folder: str = BASEBACKUPS) -> str:
     """Key of the sentinel, whose presence means that the backup exists."""
     return f"{folder}{name}{SENTINEL_SUFFIX}"
 
 
-def metadata_key(name: str, folder: str = BACKUPS) -> str:
+def metadata_key(name: str, folder: str = BASEBACKUPS) -> str:
     """Key of `metadata.json`."""
-    return f"{folder}{name}/metadata.json"
+    return f"{folder}{name}/{METADATA_NAME}"
 
 
-def files_metadata_key(name: str, folder: str = BACKUPS) -> str:
+def files_metadata_key(name: str, folder: str = BASEBACKUPS) -> str:
     """Key of `files_metadata.json`."""
-    return f"{folder}{name}/files_metadata.json"
+    return f"{folder}{name}/{FILES_METADATA_NAME}"
 
 
-def parts_prefix(name: str, folder: str = BACKUPS) -> str:
+def parts_prefix(name: str, folder: str = BASEBACKUPS) -> str:
     """Prefix of the backup's tars."""
     return f"{folder}{name}/tar_partitions/"
 

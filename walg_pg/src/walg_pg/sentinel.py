@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 from walg_core.backups.gojson import dumps
 from walg_core.errors import IntegrityError
 
-SENTINEL_SUFFIX = "_backup_stop_sentinel.json"
-METADATA_NAME = "metadata.json"
-FILES_METADATA_NAME = "files_metadata.json"
+from walg_pg.names import FILES_METADATA_NAME, METADATA_NAME
+
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 VERSION = 2
 

@@ -251,7 +251,7 @@ def test_a_new_tablespace_whose_place_is_taken(context: Context, data: Path, tmp
 
 def test_targets_that_are_none(context: Context, data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="not a data directory"):
+    with pytest.raises(EngineError, match="not a data directory"):
         Receiver(context, str(tmp_path / "empty"))
     (data / "postmaster.pid").write_text("1\n")
     with pytest.raises(EngineError, match="a server runs on it"):

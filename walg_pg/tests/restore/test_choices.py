@@ -55,6 +55,27 @@ def test_a_mask_restores_what_matches(golden: Golden, context_of: ContextOf, tmp
     assert files == ["PG_VERSION"]
 
 
+def test_a_mask_is_ignored_where_the_backup_has_no_file_list(
+    golden: Golden, context_of: ContextOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = golden("pg18-zstd")
+    (archive / "basebackups_005" / FULL / "files_metadata.json").unlink()
+    sentinel = archive / "basebackups_005" / f"{FULL}_backup_stop_sentinel.json"
+    sentinel.write_text(json.dumps({**json.loads(sentinel.read_text()), "FilesMetadataDisabled": True}))
+    context = context_of(archive)
+    fetch(context, Options(str(tmp_path / "whole"), FULL))
+    assert "the mask is" not in capsys.readouterr().err
+    fetch(context, Options(str(tmp_path / "masked"), FULL, mask="PG_*"))
+    assert "has no file list: the mask is ignored, all of it is restored" in capsys.readouterr().err
+    whole, masked = (
+        {path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")} for name in ("whole", "masked")
+    )
+    assert whole == masked
+    assert Path("global/pg_control") in masked
+    with pytest.raises(UsageError, match="does not know the names of its databases"):
+        fetch(context, Options(str(tmp_path / "part"), FULL, restore_only=["app"]))
+
+
 def test_only_one_table_with_its_toast_and_index(golden: Golden, context_of: ContextOf, tmp_path: Path) -> None:
     archive = golden("pg18-zstd")
     key = archive / "basebackups_005" / LAST / "files_metadata.json"

@@ -84,16 +84,26 @@ class Held:
     def __enter__(self) -> "Held":
         import threading
 
-        self._storage.put_bytes(self.key, self._body)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._refresh, name="claim", daemon=True)
-        self._thread.start()
+        try:
+            self._storage.put_bytes(self.key, self._body)
+            self._ended = threading.Event()
+            self._thread = threading.Thread(target=self._refresh, name="claim", daemon=True)
+            self._thread.start()
+        except StorageError:
+            raise
+        except BaseException:
+            # A signal may come when the claim is visible and its upload has not returned yet.
+            self._give_up()
+            raise
         return self
 
     def __exit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
-        if self._ended and self._thread:
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._ended and self._thread and self._thread.ident is not None:
             self._ended.set()
             self._thread.join()
         try:

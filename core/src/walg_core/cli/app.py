@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 # They say themselves what they miss.
 _WITHOUT_STORAGE = frozenset(("crypto", "doctor", "st"))
 _WEB = ("HTTP_LISTEN", "HTTP_EXPOSE_PPROF", "HTTP_EXPOSE_EXPVAR")
+_VERSION = (["--version"], ["-v"])
+# Groups that the original does not have, or whose commands depend on the engine: an unknown word is an error there.
+_STRICT = (("config",), ("crypto",), ("st", "transfer"))
 _USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
 
 
 def run_application(session: Session) -> int:
     """Dispatch to the command and return its status; failures are raised, only usage errors are shown here."""
     prog = _program_name(session)
-    if session.arguments[:1] in (["--version"], ["-v"]):
+    if session.arguments in _VERSION:
         from walg_core.cli.commands.version import version_line
 
         typer.echo(version_line(session))
@@ -225,12 +228,46 @@ def _show_usage(session: Session, error: Any) -> int:
         near = f", did you mean {sorted(error.possibilities)[0]}?" if error.possibilities else ""
         text = f"unknown flag: {name}{near}"
     elif text.startswith("No such command '"):
-        word, _, rest = text.removeprefix("No such command '").partition("'")
-        near = "" if len(rest) < 2 else rest.rstrip(".")
-        engines = _engines_with(session, word)
-        if engines:
-            near = ", did you mean " + " or ".join(f"'{ctx.command_path} {name} {word}'" for name in engines) + "?"
-        text = f'unknown command "{word}" for "{ctx.command_path}"{near}'
+        text = _unknown_command(session, ctx, text)
+        if _shows_help(session, ctx):
+            typer.echo(f"{text}\n\n{ctx.get_help()}")
+            return 0
+    elif text == "Missing command." and _shows_help(session, ctx):
+        typer.echo(ctx.get_help())
+        return 0
     help_text = f"{ctx.get_usage()}\n\nRun '{ctx.command_path} --help' for usage." if ctx else ""
     sys.stdout.flush()
     return usage(text, help_text)
+
+
+def _unknown_command(session: Session, ctx: Any, text: str) -> str:
+    word, _, rest = text.removeprefix("No such command '").partition("'")
+    near = "" if len(rest) < 2 else rest.rstrip(".")
+    engines = _engines_with(session, word)
+    if engines:
+        near = ", did you mean " + " or ".join(f"'{ctx.command_path} {name} {word}'" for name in engines) + "?"
+    return f'unknown command "{word}" for "{ctx.command_path}"{near}'
+
+
+def _shows_help(session: Session, ctx: Any) -> bool:
+    """Whether the group does what the original's groups do without a command, or with a word they do not know.
+
+    It is no failure there: help on stdout, status 0 - unless a flag follows that the group does not know either.
+    """
+    path: list[str] = []
+    known = set(ctx.help_option_names)
+    while ctx is not None:
+        known.update(option for each in ctx.command.params for option in (*each.opts, *each.secondary_opts))
+        path.insert(0, ctx.info_name)
+        ctx = ctx.parent
+    del path[0]
+    if session.shape == "several" and path[:1] == [session.engine]:
+        del path[0]
+    if not path or tuple(path) in _STRICT:
+        return False
+    for word in session.arguments:
+        if word == "--":
+            break
+        if len(word) > 1 and word[0] == "-" and not {word.partition("=")[0], word[:2]} & known:
+            return False
+    return True

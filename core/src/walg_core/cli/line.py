@@ -60,8 +60,10 @@ def take_apart(arguments: "Sequence[str]", settings: "Iterable[Setting]") -> Lin
             rest.append(word)
             rest.extend(words)
         elif flag in SWITCHES:
-            if value.lower() not in ("false", "0", "f"):
+            if value.lower() in ("", "true", "1", "t"):
                 switches.append(flag)
+            elif value.lower() not in ("false", "0", "f"):
+                raise UsageError(f"{flag} takes true or false, not '{value}'")
         elif flag in names:
             if not sign:
                 value = next(words, None)  # type: ignore[assignment]

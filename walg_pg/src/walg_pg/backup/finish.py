@@ -26,12 +26,12 @@ from walg_pg.sentinel import (
 
 @contextmanager
 def claim(
-    storage: Storage, name: str, base: Base | None, start_lsn: int, folder: str = names.BACKUPS
+    storage: Storage, name: str, base: Base | None, start_lsn: int, folder: str = names.BASEBACKUPS
 ) -> Iterator[None]:
     """Deletions leave the backup's parts, its base and its WAL alone inside. Raises WalgError, StorageError."""
     built_on = base.name if base else ""
     with claims.of_backup(storage, name, claim_values(built_on, start_lsn), folder):
-        if folder == names.BACKUPS:
+        if folder == names.BASEBACKUPS:
             claims.check_not_doomed(storage, {name, built_on})
         check_base(storage, base)
         yield
@@ -45,7 +45,7 @@ def check_base(storage: Storage, base: Base | None) -> None:
         )
 
 
-def prepare_place(storage: Storage, name: str, folder: str = names.BACKUPS) -> None:
+def prepare_place(storage: Storage, name: str, folder: str = names.BASEBACKUPS) -> None:
     """Make sure that the name is free, and remove what an interrupted backup of that name left.
 
     A restore reads every object below `tar_partitions/`, so leftovers would become part of the new backup. Raises
@@ -62,7 +62,7 @@ def prepare_place(storage: Storage, name: str, folder: str = names.BACKUPS) -> N
         storage.delete(leftovers)
 
 
-def check_parts(storage: Storage, name: str, expected: dict[str, int], folder: str = names.BACKUPS) -> None:
+def check_parts(storage: Storage, name: str, expected: dict[str, int], folder: str = names.BASEBACKUPS) -> None:
     """Raises StorageError unless exactly the `expected` tars (key → size in bytes) are in the storage."""
     found = {info.key: info.size for info in storage.list(names.parts_prefix(name, folder))}
     if not storage.capabilities.consistent_listing:
@@ -82,7 +82,7 @@ def _size(size: int | None) -> str:
 
 
 def publish(
-    storage: Storage, name: str, sentinel: Sentinel, files: FilesMetadata | None, folder: str = names.BACKUPS
+    storage: Storage, name: str, sentinel: Sentinel, files: FilesMetadata | None, folder: str = names.BASEBACKUPS
 ) -> None:
     """Store `metadata.json`, the file list (None: there is none), and last the sentinel: then the backup exists."""
     storage.put_bytes(names.metadata_key(name, folder), write_metadata(metadata_of(sentinel)))

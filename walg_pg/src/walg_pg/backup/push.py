@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from walg_core import hooks
 from walg_core.backups import times
 from walg_core.context import Context
-from walg_core.errors import EngineError, UsageError
+from walg_core.errors import EngineError
 from walg_core.events import BackupEvent
 from walg_core.observe import log, progress
 from walg_core.storage.api import Storage
@@ -45,7 +45,7 @@ class LocalPush:
         self.config = context.config
         self.segment_size: int = self.config.get("WALG_PG_WAL_SIZE") << 20
         self.started_ns = times.now()
-        self.folder = names.BACKUPS
+        self.folder = names.BASEBACKUPS
         self.excluded = EXCLUDED
         self.abort = parts.Abort()
         self.threads: list[threading.Thread] = []
@@ -269,14 +269,14 @@ def tablespace_spec(base: str, tablespaces: dict[str, str]) -> dict[str, object]
 
 
 def checked_directory(text: str) -> str:
-    """The data directory, absolute and resolved. Raises UsageError when it does not look like one."""
+    """The data directory, absolute and resolved. Raises EngineError when it does not look like one."""
     directory = os.path.realpath(text)
     for inner in ("PG_VERSION", "global/pg_control"):
         try:
             with open(os.path.join(directory, inner), "rb"):
                 pass
         except OSError as error:
-            raise UsageError(
+            raise EngineError(
                 f"{text} is not a readable data directory: {inner}: {error.strerror}",
                 hint="give the server's data_directory, and run as the user that the server runs as",
             ) from error
@@ -284,9 +284,9 @@ def checked_directory(text: str) -> str:
 
 
 def check_same_directory(given: str, served: str) -> None:
-    """Raises UsageError when the server runs on another directory than the one given."""
+    """Raises EngineError when the server runs on another directory than the one given."""
     if given != served:
-        raise UsageError(
+        raise EngineError(
             f"the data directory {given} is not the server's, which is {served}",
             hint="give that one, or point PGHOST and PGPORT to the server that runs on the given one",
         )

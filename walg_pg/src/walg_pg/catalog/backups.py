@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,10 +10,16 @@ from walg_core.errors import IntegrityError, ObjectNotFound, UsageError
 from walg_core.observe import log
 from walg_core.storage.keys import key_problem
 
-from walg_pg.sentinel import (
+from walg_pg.names import (
+    BASEBACKUPS,
+    CATCHUP,
     FILES_METADATA_NAME,
     METADATA_NAME,
     SENTINEL_SUFFIX,
+    name_from_key,
+    wal_file_name,
+)
+from walg_pg.sentinel import (
     BackupMetadata,
     FilesMetadata,
     Sentinel,
@@ -26,11 +31,7 @@ from walg_pg.sentinel import (
 if TYPE_CHECKING:
     from walg_core.storage.api import ObjectInfo, Storage
 
-BASEBACKUPS = "basebackups_005/"
-CATCHUP = "catchup_005/"
-WAL_FOLDER = "wal_005/"
 LATEST = "LATEST"
-_SEGMENT = re.compile(r"[0-9A-F]{24}")
 _METADATA_LIMIT = 1 << 24
 _FILES_LIMIT = 8 << 30
 
@@ -55,7 +56,7 @@ class Backup(NamedTuple):
     @property
     def wal_name(self) -> str:
         """The first 24 hex digits in the name, or 24 times `Z`."""
-        return wal_name(self.name)
+        return wal_file_name(self.name)
 
     def sentinel(self) -> Sentinel:
         """Raises ObjectNotFound, IntegrityError."""
@@ -84,17 +85,6 @@ def _text(data: bytes) -> bytes | str:
         return data
 
 
-def wal_name(name: str) -> str:
-    """The first 24 hex digits in `name`, or 24 times `Z`."""
-    found = _SEGMENT.search(name)
-    return found.group() if found else "Z" * 24
-
-
-def name_of(key: str) -> str:
-    """A backup's name from its sentinel's key: the last component cut at the first `_backup`."""
-    return key.rpartition("/")[2].partition("_backup")[0]
-
-
 def list_backups(storages: Sequence[Storage], folder: str = BASEBACKUPS) -> list[Backup]:
     """All backups of all `storages`, by modification time of the sentinel; equal times keep name order."""
     found = []
@@ -102,7 +92,7 @@ def list_backups(storages: Sequence[Storage], folder: str = BASEBACKUPS) -> list
         for info in storage.list_dir(folder):
             if info.key.endswith(SENTINEL_SUFFIX):
                 name = info.key[len(folder) : -len(SENTINEL_SUFFIX)]
-                if name == name_of(info.key) and name:
+                if name == name_from_key(info.key) and name:
                     found.append(Backup(name, folder, info.modified_ns, storage))
     found.sort(key=lambda backup: backup.modified_ns)
     return found

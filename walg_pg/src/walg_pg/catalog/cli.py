@@ -53,7 +53,7 @@ def backup_list(
 
     Example: wal-g backup-list --detail --json
     """
-    from walg_pg.catalog.backups import BASEBACKUPS
+    from walg_pg.names import BASEBACKUPS
 
     show_list(ctx.obj, BASEBACKUPS, pretty=pretty, json=json, detail=detail, target=target_storage)
 
@@ -123,6 +123,6 @@ def catchup_list(ctx: typer.Context, pretty: Pretty = False, json: Json = False,
 
     Example: wal-g catchup-list --pretty
     """
-    from walg_pg.catalog.backups import CATCHUP
+    from walg_pg.names import CATCHUP
 
     show_list(ctx.obj, CATCHUP, pretty=pretty, json=json, detail=detail, target="default")

@@ -10,11 +10,10 @@ from walg_core.backups.catalog import NoBackups
 from walg_core.backups.copying import COMMIT, METADATA, Entry, execute
 from walg_core.errors import ConfigError, IntegrityError, ObjectNotFound
 
-from walg_pg.catalog.backups import WAL_FOLDER, Backup, find_backup, list_backups, name_of
+from walg_pg.catalog.backups import Backup, find_backup, list_backups
 from walg_pg.catalog.running import claim_values
 from walg_pg.lsn import is_segment_name, parse_segment_name, segment_name
-from walg_pg.names import timeline_of
-from walg_pg.sentinel import METADATA_NAME
+from walg_pg.names import METADATA_NAME, WAL_FOLDER, name_from_key, timeline_of
 
 if TYPE_CHECKING:
     from walg_core.context import Context
@@ -83,7 +82,7 @@ def claimed_by(source: Storage, entries: Iterable[Entry]) -> dict[str, dict[str,
     out = {}
     for entry in entries:
         if entry.phase == COMMIT:
-            backup = find_backup([source], name_of(entry.source))
+            backup = find_backup([source], name_from_key(entry.source))
             sentinel = backup.sentinel()
             out[backup.name] = claim_values(sentinel.delta_from, sentinel.start_lsn or 0, sentinel.finish_lsn)
     return out

@@ -13,11 +13,11 @@ from walg_core.errors import UsageError
 from walg_core.observe import log
 
 from walg_pg.catalog import deletion, targets
-from walg_pg.catalog.backups import BASEBACKUPS, LATEST, WAL_FOLDER, find_by_user_data
+from walg_pg.catalog.backups import LATEST, find_by_user_data
 from walg_pg.catalog.deletion import Decision, Objects, Refused
 from walg_pg.catalog.history import History, Record, read_history
 from walg_pg.catalog.running import running
-from walg_pg.sentinel import SENTINEL_SUFFIX
+from walg_pg.names import BASEBACKUPS, SENTINEL_SUFFIX, WAL_FOLDER
 
 if TYPE_CHECKING:
     from typing import Any

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from walg_core.backups.claims import is_claim
 from walg_core.errors import WalgError
 
-from walg_pg.catalog.backups import BASEBACKUPS, WAL_FOLDER, name_of
 from walg_pg.catalog.history import History, Record, position_in
+from walg_pg.names import BASEBACKUPS, WAL_FOLDER, name_from_key
 
 if TYPE_CHECKING:
     from walg_core.storage.api import ObjectInfo
@@ -250,7 +250,7 @@ class Objects:
 
 def owner_of(key: str) -> str:
     """The backup that an object below `basebackups_005/` belongs to."""
-    return name_of(key[len(BASEBACKUPS) :].partition("/")[0])
+    return name_from_key(key[len(BASEBACKUPS) :].partition("/")[0])
 
 
 def sentinels_first(
@@ -264,7 +264,7 @@ def sentinels_first(
     rest: list[ObjectInfo] = []
     for info in objects:
         if info.key.endswith(suffix) and info.key.startswith(BASEBACKUPS):
-            record = history.by_name.get((storage, name_of(info.key)))
+            record = history.by_name.get((storage, name_from_key(info.key)))
             levels.setdefault(len(history.ancestors(record)) if record else 0, []).append(info)
         else:
             rest.append(info)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from walg_core.errors import ObjectNotFound
 from walg_core.observe import log
 
-from walg_pg.catalog.backups import BASEBACKUPS, Backup, list_backups
+from walg_pg.catalog.backups import Backup, list_backups
 from walg_pg.catalog.listing import nanoseconds
+from walg_pg.names import BASEBACKUPS
 from walg_pg.sentinel import BackupMetadata, Sentinel
 
 if TYPE_CHECKING:

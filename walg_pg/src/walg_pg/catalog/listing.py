@@ -10,8 +10,9 @@ from walg_core.backups.gojson import dumps, user_data
 from walg_core.errors import IntegrityError, ObjectNotFound
 from walg_core.observe import log
 
-from walg_pg.catalog.backups import BASEBACKUPS, Backup, list_backups
+from walg_pg.catalog.backups import Backup, list_backups
 from walg_pg.lsn import format_lsn
+from walg_pg.names import BASEBACKUPS
 from walg_pg.sentinel import BackupMetadata
 
 if TYPE_CHECKING:

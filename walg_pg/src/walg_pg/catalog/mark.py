@@ -15,9 +15,10 @@ from walg_core.backups.gojson import dumps
 from walg_core.errors import WalgError
 from walg_core.observe import log
 
-from walg_pg.catalog.backups import BASEBACKUPS, Backup, find_backup
+from walg_pg.catalog.backups import Backup, find_backup
 from walg_pg.catalog.history import History, Record, read_history
-from walg_pg.sentinel import METADATA_NAME, load_object
+from walg_pg.names import BASEBACKUPS, METADATA_NAME
+from walg_pg.sentinel import load_object
 
 if TYPE_CHECKING:
     from walg_core.storage.api import Storage

@@ -22,11 +22,11 @@ from walg_core.io.atomic import make_dirs, write_file
 from walg_core.observe import log
 from walg_core.plugin_cache import directory as cache_directory
 
-from walg_pg.catalog.backups import WAL_FOLDER, Backup, list_backups
+from walg_pg.catalog.backups import Backup, list_backups
 from walg_pg.catalog.contents import PartCheck
 from walg_pg.journal.archive import timelines
 from walg_pg.lsn import segment_name
-from walg_pg.names import timeline_of
+from walg_pg.names import WAL_FOLDER, timeline_of
 from walg_pg.restore.chain import Link, choose_files, load_chain
 
 if TYPE_CHECKING:

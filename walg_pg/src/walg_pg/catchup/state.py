@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from walg_core.errors import EngineError, UsageError
+from walg_core.errors import EngineError
 from walg_core.io.destination import components
 
 from walg_pg.catchup.messages import PG_CONTROL, Control, read_control
@@ -28,7 +28,7 @@ _CONTROL_SIZE = 8192
 
 
 def own_control(directory: str) -> Control:
-    """The state of the replica in `directory`, also after an interrupted catchup. Raises UsageError."""
+    """The state of the replica in `directory`, also after an interrupted catchup. Raises EngineError."""
     for name in (PG_CONTROL, SET_ASIDE):
         path = f"{directory}/{name}"
         try:
@@ -37,8 +37,8 @@ def own_control(directory: str) -> Control:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    raise UsageError(
+            raise EngineError(f"{path} cannot be read: {error.strerror}") from error
+    raise EngineError(
         f"{directory} is not a data directory: it has no {PG_CONTROL}",
         hint="give the data directory of the stopped replica; backup-fetch makes a new one",
     )

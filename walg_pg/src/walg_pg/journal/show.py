@@ -7,6 +7,7 @@ from typing import Any
 
 from walg_core.backups import gojson, table
 from walg_core.context import Context
+from walg_core.observe import log
 from walg_core.storage.api import Storage
 
 from walg_pg.catalog import listing
@@ -37,6 +38,8 @@ def report(context: Context, storage: Storage, *, with_backups: bool = True) -> 
     size = place.segment_size(context.config)
     wal = storage.folder(place.FOLDER)
     rows = listing.rows([storage], detail=True) if with_backups else []
+    if with_backups and not rows:
+        log.info("No backups found in storage.")
     shown = []
     for number, timeline in timelines(context, wal, size).items():
         history = archived_history(context, wal, number) if number > 1 else []

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from walg_core.io.destination import Destination, components
 from walg_core.observe import log
 
-from walg_pg.catalog.backups import CATCHUP, WAL_FOLDER, find_backup
+from walg_pg.catalog.backups import find_backup
 from walg_pg.catchup.messages import Control
 from walg_pg.catchup.state import check_continues, check_stopped, finished, own_control, set_aside
 from walg_pg.journal.history import archived_history
 from walg_pg.lsn import parse_segment_name
-from walg_pg.names import own_segment_of
+from walg_pg.names import CATCHUP, WAL_FOLDER, own_segment_of
 from walg_pg.restore import checks, tablespaces
 from walg_pg.restore.chain import Link, load_single
 from walg_pg.restore.extract import Extractor, Progress

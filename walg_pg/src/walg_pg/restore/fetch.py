@@ -87,10 +87,14 @@ def plan(storages: Sequence[Storage], request: Request) -> Plan:
     if request.select_from is not None:
         selected = request.select_from(chain[0])
     if selected is not None and chain[0].files is None:
-        raise IntegrityError(
-            f"backup {chain[0].name} has no file list: only the whole of it can be restored",
-            hint="repeat the command without a mask and without --restore-only",
-        )
+        if request.select_from is not None:
+            raise IntegrityError(
+                f"backup {chain[0].name} has no file list: only the whole of it can be restored",
+                hint="repeat the command without --restore-only",
+            )
+        # As the original does; the destination is empty, so more than was asked for costs space and no data.
+        log.warning(f"backup {chain[0].name} has no file list: the mask is ignored, all of it is restored")
+        selected = None
     choose_files(chain, selected)
     destination = os.path.realpath(request.destination)
     where = f"the tablespace spec of {chain[0].name}"

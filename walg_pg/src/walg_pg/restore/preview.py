@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from walg_core.observe.progress import human
 
-from walg_pg.catalog.backups import WAL_FOLDER
 from walg_pg.journal.archive import timelines
 from walg_pg.lsn import format_lsn, segment_name
-from walg_pg.names import timeline_of
+from walg_pg.names import WAL_FOLDER, timeline_of
 
 if TYPE_CHECKING:
     from walg_core.context import Context

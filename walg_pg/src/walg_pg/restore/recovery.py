@@ -18,11 +18,11 @@ from walg_core.backups.catalog import NoBackups
 from walg_core.errors import UsageError
 from walg_core.io.destination import components
 
-from walg_pg.catalog.backups import WAL_FOLDER, Backup, list_backups
+from walg_pg.catalog.backups import Backup, list_backups
 from walg_pg.catalog.listing import nanoseconds
 from walg_pg.journal.history import archived_history
 from walg_pg.lsn import parse_lsn
-from walg_pg.names import timeline_of
+from walg_pg.names import WAL_FOLDER, timeline_of
 
 if TYPE_CHECKING:
     from walg_core.context import Context

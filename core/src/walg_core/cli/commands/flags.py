@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from walg_core.cli.session import Session
 
 
-def flags(ctx: typer.Context) -> None:
+def flags(
+    ctx: typer.Context,
+    _words: Annotated[list[str] | None, typer.Argument(metavar="WORD", help="ignored, as by the original")] = None,
+) -> None:
     """Show every global flag: each setting has one.
 
     They go to stderr, as the original prints them.

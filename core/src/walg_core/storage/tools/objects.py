@@ -42,11 +42,21 @@ def remove_version(storage: Storage, key: str, version: str) -> None:
 
 
 def check_read(storage: Storage, names: Iterable[str]) -> None:
-    """List the root and look for each name. Raises PermanentError naming the missing ones."""
+    """List the root and look for each name. Raises PermanentError naming the missing ones.
+
+    Where folders exist by themselves (file systems), a folder's name, and "" for the root, is there as well.
+    """
     next(iter(storage.list_dir()), None)
-    missing = [name for name in names if not storage.exists(name)]
+    missing = [name for name in names if not (_is_folder(storage, name) or storage.exists(name))]
     if missing:
         raise PermanentError(f"files are missing: {', '.join(missing)}")
+
+
+def _is_folder(storage: Storage, name: str) -> bool:
+    if not storage.file_system:
+        return False
+    parent = name.rpartition("/")[0]
+    return not name or f"{name}/" in storage.list_dirs(f"{parent}/" if parent else "")
 
 
 def check_write(storage: Storage) -> None:
