@@ -9,8 +9,9 @@ JSON: the original reads them as replacement characters, this program reads the 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -365,11 +366,26 @@ def write_metadata(metadata: BackupMetadata) -> bytes:
 
 def files_metadata_pieces(metadata: FilesMetadata) -> Iterator[bytes]:
     """`files_metadata.json` in pieces of moderate size: a list of a million files is never one string."""
+    sets = ((part, iter((names_text(names),))) for part, names in metadata.tar_sets.items())
+    return pieces_of_list(_batches(metadata.files), sets, metadata.databases)
+
+
+def _batches(files: Mapping[str, FileEntry]) -> Iterator[bytes]:
+    rows, mark = iter(files.items()), b""
+    while batch := list(itertools.islice(rows, 2000)):
+        yield mark + file_rows(batch)
+        mark = b","
+
+
+def pieces_of_list(
+    files: Iterator[bytes], tar_sets: Iterable[tuple[str, Iterator[bytes]]], databases: Mapping[str, Any]
+) -> Iterator[bytes]:
+    """`files_metadata.json` of rendered rows (`file_rows`) and names (`names_text`), commas between them included."""
     mark = b"{"
     for key, body in (
-        ("Files", _file_rows(metadata.files)),
-        ("TarFileSets", _rows(metadata.tar_sets)),
-        ("DatabasesByNames", _rows(metadata.databases)),
+        ("Files", files),
+        ("TarFileSets", _lists(tar_sets)),
+        ("DatabasesByNames", _rows(databases)),
     ):
         first = next(body, None)
         if first is not None:
@@ -388,24 +404,33 @@ def _escaped(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _file_rows(files: Mapping[str, FileEntry]) -> Iterator[bytes]:
+def names_text(names: list[str]) -> bytes:
+    """The inside of a JSON list."""
+    return _escaped(_quote(names)[1:-1])
+
+
+def file_rows(files: Iterable[tuple[str, FileEntry]]) -> bytes:
+    """Rows of `Files`, commas between them."""
     parts: list[str] = []
-    mark = ""
-    for name, (incremented, skipped, mtime, updates, corrupt) in files.items():
+    for name, (incremented, skipped, mtime, updates, corrupt) in files:
         blocks = ""
         if corrupt:
             some = ",".join(map(str, corrupt[1]))
             blocks = f',"CorruptBlocks":{{"CorruptBlocksCount":{corrupt[0]},"SomeCorruptBlocks":[{some}]}}'
         parts.append(
-            f'{mark}{_quote(name)}:{{"IsIncremented":{"true" if incremented else "false"},'
+            f'{_quote(name)}:{{"IsIncremented":{"true" if incremented else "false"},'
             f'"IsSkipped":{"true" if skipped else "false"},"MTime":"{mtime}"{blocks},"UpdatesCount":{updates}}}'
         )
+    return _escaped(",".join(parts))
+
+
+def _lists(lists: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
+    mark = ""
+    for name, body in lists:
+        yield _escaped(f"{mark}{_quote(name)}:[")
+        yield from filter(None, body)
+        yield b"]"
         mark = ","
-        if len(parts) == 2000:
-            yield _escaped("".join(parts))
-            parts.clear()
-    if parts:
-        yield _escaped("".join(parts))
 
 
 def _rows(members: Mapping[str, Any]) -> Iterator[bytes]:
