@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from walg_core.backups import times
 from walg_core.backups.gojson import dumps
 from walg_core.errors import IntegrityError
 
@@ -230,6 +231,36 @@ def read_files_metadata(data: bytes | str, where: str = FILES_METADATA_NAME) -> 
     return _files_metadata(_Fields(load_object(data, where, _compact), where), where)
 
 
+Known = FileEntry | bytes
+"""What a delta asks of its base's row: all of it, or just the time (`packed_time`) where no tuples are counted."""
+
+
+def read_known_files(data: bytes | str, where: str = FILES_METADATA_NAME) -> dict[str, Known]:
+    """The rows of `Files` for a delta, which has them all in memory; raises IntegrityError."""
+    return dict_of_known(_files_metadata(_Fields(load_object(data, where, _known), where), where))
+
+
+def dict_of_known(metadata: FilesMetadata) -> dict[str, Known]:
+    """Its rows as a delta takes them."""
+    rows: dict[str, Any] = metadata.files
+    return rows
+
+
+def packed_time(ns: int) -> bytes:
+    """A time in nanoseconds in eight bytes; raises OverflowError before 1677 and after 2262."""
+    return ns.to_bytes(8, "little", signed=True)
+
+
+def _known(row: dict[str, Any]) -> Any:
+    entry = _compact(row)
+    if isinstance(entry, FileEntry) and not entry.updates:
+        try:
+            return packed_time(times.parse(entry.mtime))
+        except (ValueError, OverflowError):
+            return entry
+    return entry
+
+
 _ROW = {"IsIncremented", "IsSkipped", "MTime", "UpdatesCount"}
 
 
@@ -259,8 +290,8 @@ def _files_metadata(fields: _Fields, where: str) -> FilesMetadata:
     return FilesMetadata(files, tar_sets, databases)
 
 
-def _file_entry(name: str, row: Any, where: str) -> FileEntry:
-    if isinstance(row, FileEntry):
+def _file_entry(name: str, row: Any, where: str) -> Any:
+    if isinstance(row, Known):
         return row
     if not isinstance(row, dict):
         raise IntegrityError(f"{where}: Files[{name!r}] must be an object")

@@ -17,10 +17,11 @@ from walg_pg.backup.parts import Ledger, Shared, TarStream, Uploader
 from walg_pg.backup.special import LABEL_PART
 from walg_pg.backup.walk import DEFAULT_TABLESPACE, Found, Relation, relation_of
 from walg_pg.catalog.backups import Backup, find_backup
-from walg_pg.sentinel import FileEntry, FilesMetadata
+from walg_pg.sentinel import FileEntry, FilesMetadata, Known
 from walg_pg.server import Server
 
 Group = Iterable[Found]
+_ABSENT = -1
 _RATINGS = """
 select case when c.reltablespace = 0 then d.dattablespace else c.reltablespace end::int8, d.oid::int8,
        c.relfilenode::int8,
@@ -106,7 +107,7 @@ def by_rating(headers: Group, files: Held, threshold: int) -> Iterator[Group]:
     yield files.some(order[begin:])
 
 
-def rate(files: Held, earlier: Mapping[str, FileEntry]) -> None:
+def rate(files: Held, earlier: Mapping[str, Known]) -> None:
     """Note how many tuples of its relation changed, for each file; at least the count that the base recorded.
 
     The counters may have been reset since; the base's are found by stored name (the original never finds them).
@@ -116,7 +117,7 @@ def rate(files: Held, earlier: Mapping[str, FileEntry]) -> None:
         relation, _ = relation_of(name)
         rating = counts.get(relation, 0) if relation else 0
         known = earlier.get(name)
-        rating = max(rating, known.updates if known else 0)
+        rating = max(rating, known.updates if isinstance(known, FileEntry) else 0)
         if rating:
             files.rate(place, rating)
 
@@ -154,18 +155,27 @@ class Copier:
         if source is None:
             return held
         backup, files = source
-        present = {name: place for place, name in enumerate(held.names()) if name in files.files}
+        # Where each recorded name is now; the texts of the names are those of the record, not copies.
+        places = dict.fromkeys(files.files, _ABSENT)
+        for place, name in enumerate(held.names()):
+            if name in places:
+                places[name] = place
         taken = bytearray(len(held))
         number = 0
         for part, members in sorted(files.tar_sets.items()):
             if part.startswith(LABEL_PART) or not members:
                 continue
-            same = all(name in present and unchanged(files.files[name], held.mtime(present[name])) for name in members)
+            same = all(
+                (place := places.get(name, _ABSENT)) != _ABSENT and unchanged(files.files[name], held.mtime(place))
+                for name in members
+            )
             if same and self._copy(backup, part, number):
                 number += 1
                 plain = 0
                 for name in members:
-                    place = present.pop(name)
+                    place, places[name] = places[name], _ABSENT
+                    if place == _ABSENT:
+                        continue  # The tar has it twice.
                     taken[place] = 1
                     plain += held.size(place)
                     self._ledger.record(name, files.files[name])
