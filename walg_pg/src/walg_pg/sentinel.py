@@ -9,11 +9,13 @@ JSON: the original reads them as replacement characters, this program reads the 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from walg_core.backups import times
 from walg_core.backups.gojson import dumps
 from walg_core.errors import IntegrityError
 
@@ -228,6 +230,36 @@ def read_files_metadata(data: bytes | str, where: str = FILES_METADATA_NAME) -> 
     return _files_metadata(_Fields(load_object(data, where, _compact), where), where)
 
 
+Known = FileEntry | bytes
+"""What a delta asks of its base's row: all of it, or just the time (`packed_time`) where no tuples are counted."""
+
+
+def read_known_files(data: bytes | str, where: str = FILES_METADATA_NAME) -> dict[str, Known]:
+    """The rows of `Files` for a delta, which has them all in memory; raises IntegrityError."""
+    return dict_of_known(_files_metadata(_Fields(load_object(data, where, _known), where), where))
+
+
+def dict_of_known(metadata: FilesMetadata) -> dict[str, Known]:
+    """Its rows as a delta takes them."""
+    rows: dict[str, Any] = metadata.files
+    return rows
+
+
+def packed_time(ns: int) -> bytes:
+    """A time in nanoseconds in eight bytes; raises OverflowError before 1677 and after 2262."""
+    return ns.to_bytes(8, "little", signed=True)
+
+
+def _known(row: dict[str, Any]) -> Any:
+    entry = _compact(row)
+    if isinstance(entry, FileEntry) and not entry.updates:
+        try:
+            return packed_time(times.parse(entry.mtime))
+        except (ValueError, OverflowError):
+            return entry
+    return entry
+
+
 _ROW = {"IsIncremented", "IsSkipped", "MTime", "UpdatesCount"}
 
 
@@ -257,8 +289,8 @@ def _files_metadata(fields: _Fields, where: str) -> FilesMetadata:
     return FilesMetadata(files, tar_sets, databases)
 
 
-def _file_entry(name: str, row: Any, where: str) -> FileEntry:
-    if isinstance(row, FileEntry):
+def _file_entry(name: str, row: Any, where: str) -> Any:
+    if isinstance(row, Known):
         return row
     if not isinstance(row, dict):
         raise IntegrityError(f"{where}: Files[{name!r}] must be an object")
@@ -364,11 +396,26 @@ def write_metadata(metadata: BackupMetadata) -> bytes:
 
 def files_metadata_pieces(metadata: FilesMetadata) -> Iterator[bytes]:
     """`files_metadata.json` in pieces of moderate size: a list of a million files is never one string."""
+    sets = ((part, iter((names_text(names),))) for part, names in metadata.tar_sets.items())
+    return pieces_of_list(_batches(metadata.files), sets, metadata.databases)
+
+
+def _batches(files: Mapping[str, FileEntry]) -> Iterator[bytes]:
+    rows, mark = iter(files.items()), b""
+    while batch := list(itertools.islice(rows, 2000)):
+        yield mark + file_rows(batch)
+        mark = b","
+
+
+def pieces_of_list(
+    files: Iterator[bytes], tar_sets: Iterable[tuple[str, Iterator[bytes]]], databases: Mapping[str, Any]
+) -> Iterator[bytes]:
+    """`files_metadata.json` of rendered rows (`file_rows`) and names (`names_text`), commas between them included."""
     mark = b"{"
     for key, body in (
-        ("Files", _file_rows(metadata.files)),
-        ("TarFileSets", _rows(metadata.tar_sets)),
-        ("DatabasesByNames", _rows(metadata.databases)),
+        ("Files", files),
+        ("TarFileSets", _lists(tar_sets)),
+        ("DatabasesByNames", _rows(databases)),
     ):
         first = next(body, None)
         if first is not None:
@@ -387,24 +434,33 @@ def _escaped(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _file_rows(files: Mapping[str, FileEntry]) -> Iterator[bytes]:
+def names_text(names: list[str]) -> bytes:
+    """The inside of a JSON list."""
+    return _escaped(_quote(names)[1:-1])
+
+
+def file_rows(files: Iterable[tuple[str, FileEntry]]) -> bytes:
+    """Rows of `Files`, commas between them."""
     parts: list[str] = []
-    mark = ""
-    for name, (incremented, skipped, mtime, updates, corrupt) in files.items():
+    for name, (incremented, skipped, mtime, updates, corrupt) in files:
         blocks = ""
         if corrupt:
             some = ",".join(map(str, corrupt[1]))
             blocks = f',"CorruptBlocks":{{"CorruptBlocksCount":{corrupt[0]},"SomeCorruptBlocks":[{some}]}}'
         parts.append(
-            f'{mark}{_quote(name)}:{{"IsIncremented":{"true" if incremented else "false"},'
+            f'{_quote(name)}:{{"IsIncremented":{"true" if incremented else "false"},'
             f'"IsSkipped":{"true" if skipped else "false"},"MTime":"{mtime}"{blocks},"UpdatesCount":{updates}}}'
         )
+    return _escaped(",".join(parts))
+
+
+def _lists(lists: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
+    mark = ""
+    for name, body in lists:
+        yield _escaped(f"{mark}{_quote(name)}:[")
+        yield from filter(None, body)
+        yield b"]"
         mark = ","
-        if len(parts) == 2000:
-            yield _escaped("".join(parts))
-            parts.clear()
-    if parts:
-        yield _escaped("".join(parts))
 
 
 def _rows(members: Mapping[str, Any]) -> Iterator[bytes]:

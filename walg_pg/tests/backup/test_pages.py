@@ -53,8 +53,8 @@ def scalar_checksum(page: bytes, block: int) -> int:
     return result % 65535 + 1
 
 
-def found_at(path: Path, relation: Relation | None = NODE) -> Found:
-    return Found("/base/5/16384", str(path), os.stat(path), tar.FILE, "", relation, 0)
+def found_at(path: Path) -> Found:
+    return Found("/base/5/16384", str(path), os.stat(path), tar.FILE)
 
 
 def everything(content) -> bytes:

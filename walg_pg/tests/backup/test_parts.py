@@ -11,10 +11,10 @@ from walg_core.errors import EngineError, StorageError
 from walg_core.pipeline import tar
 from walg_core.storage.memory import MemoryStorage
 from walg_pg.backup import archive_wait, finish, parts
-from walg_pg.backup.composers import Dealer, by_database, by_rating
+from walg_pg.backup.composers import Dealer, apart, by_database, by_rating
 from walg_pg.backup.contents import DataFiles
 from walg_pg.backup.packing import Packer
-from walg_pg.backup.walk import EXCLUDED, Found, Walk
+from walg_pg.backup.walk import EXCLUDED, Found, Status, Walk
 from walg_pg.sentinel import FileEntry
 
 from walg_pg import names
@@ -158,11 +158,9 @@ def test_a_failure_elsewhere_stops_a_stream(directory: Path) -> None:
 def entries_of(*named: tuple[str, int], place: str = "/") -> list[Found]:
     """Entries with the given sizes (below 0: directories); their times and owners are those of `place`."""
     blank = os.stat(place)
-    fields = list(blank)
     found = []
     for name, size in named:
-        fields[6] = max(size, 0)
-        status = blank if size < 0 else os.stat_result(fields)
+        status = Status(blank.st_mode, blank.st_uid, blank.st_gid, 0, max(size, 0), blank.st_mtime_ns)
         found.append(Found(name, name, status, tar.DIRECTORY if size < 0 else tar.FILE))
     return found
 
@@ -171,8 +169,10 @@ def test_composers_deal_every_entry_once() -> None:
     entries = entries_of(("/", -1), ("/base", -1), ("/base/1/1", 5), ("/base/2/1", 7), ("/base/1/2", 9), ("/x", 3))
     databases = [[each.name for each in group] for group in by_database(entries)]
     assert databases == [["/", "/base"], ["/base/1/1", "/base/1/2"], ["/base/2/1"], ["/x"]]
-    ratings = {"/base/1/1": 10, "/base/2/1": 2}
-    rated = [[each.name for each in group] for group in by_rating(entries, ratings, 10)]
+    headers, files = apart(entries)
+    files.rate(0, 10)
+    files.rate(1, 2)
+    rated = [[each.name for each in group] for group in by_rating(headers, files, 10)]
     assert rated == [["/", "/base"], ["/base/1/2", "/x"], ["/base/2/1", "/base/1/1"]]
 
 
@@ -275,8 +275,10 @@ def test_names_are_derived_from_keys() -> None:
 def test_records_of_entries_without_data() -> None:
     ledger = parts.Ledger()
     ledger.record("/", FileEntry(mtime="2026-01-01T00:00:00Z"))
-    assert ledger.files["/"].mtime
+    assert b"".join(ledger.listed({})) == (
+        b'{"Files":{"/":{"IsIncremented":false,"IsSkipped":false,"MTime":"2026-01-01T00:00:00Z","UpdatesCount":0}}}'
+    )
     silent = parts.Ledger(keep_files=False)
     silent.record("/", FileEntry())
     silent.stored("part_001.tar", ["/"], 1, 2)
-    assert (silent.files, silent.tar_sets, silent.uncompressed, silent.compressed) == ({}, {}, 1, 2)
+    assert (b"".join(silent.listed({})), silent.uncompressed, silent.compressed) == (b"{}", 1, 2)

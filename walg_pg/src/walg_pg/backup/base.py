@@ -20,7 +20,7 @@ from walg_pg.catalog.backups import Backup, find_backup, find_by_user_data
 from walg_pg.catalog.mark import set_permanent
 from walg_pg.journal.history import local_history
 from walg_pg.lsn import format_lsn
-from walg_pg.sentinel import FileEntry, FilesMetadata, Sentinel
+from walg_pg.sentinel import Known, Sentinel, dict_of_known, packed_time
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Base:
 
     backup: Backup
     sentinel: Sentinel
-    files: dict[str, FileEntry]
+    files: dict[str, Known]
     count: int
     full_name: str
 
@@ -52,8 +52,10 @@ class Base:
         return entry is not None and same_time(entry, mtime)
 
 
-def same_time(entry: FileEntry, mtime: int) -> bool:
+def same_time(entry: Known, mtime: int) -> bool:
     """Whether a recorded modification time is exactly `mtime` (nanoseconds)."""
+    if isinstance(entry, bytes):
+        return entry == packed_time(mtime)
     return bool(entry.mtime) and times.parse(entry.mtime) == mtime
 
 
@@ -81,7 +83,7 @@ def choose(context: Context, storage: Storage, options: PushOptions, facts: Serv
     if files is None or not _same_history(candidate, sentinel, facts):
         return None
     log.info(f"Delta backup from {candidate.name} with LSN {format_lsn(sentinel.start_lsn or 0)}")
-    return Base(candidate, sentinel, files.files, count, full_name)
+    return Base(candidate, sentinel, files, count, full_name)
 
 
 def _candidate(storage: Storage, options: PushOptions) -> Backup | None:
@@ -140,18 +142,18 @@ def check_position(base: Base, start_lsn: int) -> None:
         )
 
 
-def _usable_files(candidate: Backup, sentinel: Sentinel) -> FilesMetadata | None:
+def _usable_files(candidate: Backup, sentinel: Sentinel) -> dict[str, Known] | None:
     """The base's file list; None, said in the log, when a delta from it would be as large as a full backup."""
     if sentinel.embedded is not None:
-        return sentinel.embedded
+        return dict_of_known(sentinel.embedded)
     reason = "it was made without a file list"
     if not sentinel.files_metadata_disabled:
         try:
-            files = candidate.files_metadata()
+            files = candidate.known_files()
         except (ObjectNotFound, IntegrityError) as error:
             reason = f"its file list cannot be read: {error}"
         else:
-            if any(name.startswith("/") for name in files.files):
+            if any(name.startswith("/") for name in files):
                 return files
             reason = "it was made through the server and its file list serves no delta"
     log.warning(f"Making a full backup: no delta can be built on {candidate.name}, {reason}")

@@ -12,10 +12,10 @@ from walg_pg.backup.push import LocalPush
 from walg_pg.backup.walk import CATCHUP_EXCLUDED
 from walg_pg.catalog.backups import Backup
 from walg_pg.lsn import parse_lsn
-from walg_pg.sentinel import FileEntry, Sentinel
+from walg_pg.sentinel import Known, Sentinel
 
 
-class _EveryFile(dict[str, FileEntry]):
+class _EveryFile(dict[str, Known]):
     """The file list of a base that is not known: the replica has every file, at an unknown time.
 
     A file that it lacks was made after `--from-lsn`: all its pages are newer than that and in its increment.

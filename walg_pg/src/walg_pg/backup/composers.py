@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from walg_core.backups.catalog import NoBackups
@@ -11,20 +12,23 @@ from walg_core.observe import log
 from walg_core.storage.api import Storage
 
 from walg_pg import names
+from walg_pg.backup.held import Held
 from walg_pg.backup.parts import Ledger, Shared, TarStream, Uploader
 from walg_pg.backup.special import LABEL_PART
-from walg_pg.backup.walk import DEFAULT_TABLESPACE, Found, Relation
+from walg_pg.backup.walk import DEFAULT_TABLESPACE, Found, Relation, relation_of
 from walg_pg.catalog.backups import Backup, find_backup
-from walg_pg.sentinel import FileEntry, FilesMetadata
+from walg_pg.sentinel import FileEntry, FilesMetadata, Known
 from walg_pg.server import Server
 
 Group = Iterable[Found]
+_ABSENT = -1
 _RATINGS = """
 select case when c.reltablespace = 0 then d.dattablespace else c.reltablespace end::int8, d.oid::int8,
        c.relfilenode::int8,
        coalesce(s.n_tup_ins, 0) + coalesce(s.n_tup_upd, 0) + coalesce(s.n_tup_del, 0)
 from pg_class c join pg_database d on d.datname = current_database()
 left join pg_stat_all_tables s on s.relid = c.oid where c.relfilenode <> 0
+  and coalesce(s.n_tup_ins, 0) + coalesce(s.n_tup_upd, 0) + coalesce(s.n_tup_del, 0) <> 0
 """
 
 
@@ -59,60 +63,67 @@ class Dealer:
                 self._shared = None
 
 
+def apart(entries: Iterable[Found]) -> tuple[list[Found], Held]:
+    """Headers and files."""
+    headers: list[Found] = []
+    files = Held()
+    for found in entries:
+        (files.add if found.is_file else headers.append)(found)
+    return headers, files
+
+
 def by_database(entries: Iterable[Found]) -> list[Group]:
     """Headers first, then every directory below `base` on its own, then all other files."""
     headers: list[Found] = []
-    others: list[Found] = []
-    databases: dict[str, list[Found]] = {}
+    others = Held()
+    databases: dict[str, Held] = {}
     for found in entries:
         if not found.is_file:
             headers.append(found)
         elif found.name.startswith("/base/"):
-            databases.setdefault(found.name.rsplit("/", 1)[0], []).append(found)
+            place = found.name.rpartition("/")[0]
+            if (held := databases.get(place)) is None:
+                held = databases[place] = Held()
+            held.add(found)
         else:
-            others.append(found)
+            others.add(found)
     return [headers, *databases.values(), others]
 
 
-def by_rating(entries: Iterable[Found], ratings: Mapping[str, int], threshold: int) -> Iterator[Group]:
+def by_rating(headers: Group, files: Held, threshold: int) -> Iterator[Group]:
     """Headers first, then files by rating; a tar ends at the threshold and where ratings begin to be above 0."""
-    headers: list[Found] = []
-    files: list[Found] = []
-    for found in entries:
-        (files if found.is_file else headers).append(found)
     yield headers
-    files.sort(key=lambda found: ratings.get(found.name, 0))
-    group: list[Found] = []
-    size, rated = 0, False
-    for found in files:
-        begins_rated = not rated and ratings.get(found.name, 0) > 0
-        if group and (size > threshold or begins_rated):
-            yield group
-            group, size = [], 0
-        rated = rated or begins_rated
-        group.append(found)
-        size += found.stat.st_size
-    yield group
+    rated = sorted((place for place in range(len(files)) if files.updates(place)), key=files.updates)
+    unrated = len(files) - len(rated)
+    order = array("q", (place for place in range(len(files)) if not files.updates(place)))
+    order.extend(rated)
+    del rated
+    begin, size = 0, 0
+    for at, place in enumerate(order):
+        if at > begin and (size > threshold or at == unrated):
+            yield files.some(order[begin:at])
+            begin, size = at, 0
+        size += files.size(place)
+    yield files.some(order[begin:])
 
 
-def rate(entries: Iterable[Found], earlier: Mapping[str, FileEntry]) -> dict[str, int]:
-    """How many tuples of its relation changed, for each file; at least the count that the base recorded.
+def rate(files: Held, earlier: Mapping[str, Known]) -> None:
+    """Note how many tuples of its relation changed, for each file; at least the count that the base recorded.
 
     The counters may have been reset since; the base's are found by stored name (the original never finds them).
     """
     counts = relation_ratings()
-    ratings: dict[str, int] = {}
-    for found in entries:
-        rating = counts.get(found.relation, 0) if found.relation else 0
-        known = earlier.get(found.name)
-        rating = max(rating, known.updates if known else 0)
+    for place, name in enumerate(files.names()):
+        relation, _ = relation_of(name)
+        rating = counts.get(relation, 0) if relation else 0
+        known = earlier.get(name)
+        rating = max(rating, known.updates if isinstance(known, FileEntry) else 0)
         if rating:
-            ratings[found.name] = rating
-    return ratings
+            files.rate(place, rating)
 
 
 def relation_ratings() -> dict[Relation, int]:
-    """Changed tuples of every relation in every database that can be connected to."""
+    """Changed tuples of every relation that has any, in every database that can be connected to."""
     counts: dict[Relation, int] = {}
     with Server.connect() as server:
         databases = [row[0] for row in server.query("select datname from pg_database where datallowconn")]
@@ -134,28 +145,42 @@ class Copier:
         self._ledger = ledger
         self._uploader = uploader
 
-    def reuse(self, entries: Iterable[Found], unchanged: Callable[[FileEntry, int], bool]) -> list[Found]:
+    def reuse(self, entries: Iterable[Found], unchanged: Callable[[FileEntry, int], bool]) -> Group:
         """Copy what can be copied; returns the entries that are still to be packed, in their order.
 
         `unchanged(entry, mtime)` compares a recorded with a present modification time.
         """
-        present = {found.name: found for found in entries}
+        held = Held(entries)
         source = self._source()
         if source is None:
-            return list(present.values())
+            return held
         backup, files = source
+        # Where each recorded name is now; the texts of the names are those of the record, not copies.
+        places = dict.fromkeys(files.files, _ABSENT)
+        for place, name in enumerate(held.names()):
+            if name in places:
+                places[name] = place
+        taken = bytearray(len(held))
         number = 0
         for part, members in sorted(files.tar_sets.items()):
             if part.startswith(LABEL_PART) or not members:
                 continue
             same = all(
-                name in present and name in files.files and unchanged(files.files[name], present[name].mtime)
+                (place := places.get(name, _ABSENT)) != _ABSENT and unchanged(files.files[name], held.mtime(place))
                 for name in members
             )
             if same and self._copy(backup, part, number):
                 number += 1
-                self._take_over([present.pop(name) for name in members], files)
-        return list(present.values())
+                plain = 0
+                for name in members:
+                    place, places[name] = places[name], _ABSENT
+                    if place == _ABSENT:
+                        continue  # The tar has it twice.
+                    taken[place] = 1
+                    plain += held.size(place)
+                    self._ledger.record(name, files.files[name])
+                self._ledger.stored(self._part, members, plain, self._size)
+        return held.some(array("q", (place for place in range(len(held)) if not taken[place])))
 
     def _source(self) -> tuple[Backup, FilesMetadata] | None:
         try:
@@ -186,9 +211,3 @@ class Copier:
         self._part = target.rsplit("/", 1)[-1]
         self._size = size
         return True
-
-    def _take_over(self, members: list[Found], files: FilesMetadata) -> None:
-        plain = sum(found.stat.st_size for found in members if found.is_file)
-        for found in members:
-            self._ledger.record(found.name, files.files[found.name])
-        self._ledger.stored(self._part, [found.name for found in members], plain, self._size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from walg_core.backups import claims
@@ -14,14 +14,7 @@ from walg_core.storage.api import Storage
 from walg_pg import names
 from walg_pg.backup.base import Base
 from walg_pg.catalog.running import claim_values
-from walg_pg.sentinel import (
-    FilesMetadata,
-    Sentinel,
-    files_metadata_pieces,
-    metadata_of,
-    write_metadata,
-    write_sentinel,
-)
+from walg_pg.sentinel import Sentinel, metadata_of, write_metadata, write_sentinel
 
 
 @contextmanager
@@ -82,13 +75,13 @@ def _size(size: int | None) -> str:
 
 
 def publish(
-    storage: Storage, name: str, sentinel: Sentinel, files: FilesMetadata | None, folder: str = names.BASEBACKUPS
+    storage: Storage, name: str, sentinel: Sentinel, files: Iterable[bytes] | None, folder: str = names.BASEBACKUPS
 ) -> None:
-    """Store `metadata.json`, the file list (None: there is none), and last the sentinel: then the backup exists."""
+    """Store `metadata.json`, the file list in pieces (None: no list), and last the sentinel: then the backup exists."""
     storage.put_bytes(names.metadata_key(name, folder), write_metadata(metadata_of(sentinel)))
     if files is not None:
         key = names.files_metadata_key(name, folder)
-        stored = storage.put(key, IterReader(files_metadata_pieces(files)))
+        stored = storage.put(key, IterReader(files))
         if storage.stat(key).size != stored:
             raise StorageError(f"'{key}' does not have the {stored} bytes that were sent", key=key)
     storage.put_bytes(names.sentinel_key(name, folder), write_sentinel(sentinel))

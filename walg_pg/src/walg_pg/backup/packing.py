@@ -35,16 +35,15 @@ class Packer:
         self._base = base
         self._incrementer = incrementer
         self._verification = verification
-        self.ratings: dict[str, int] = {}
 
     def pack(self, found: Found) -> Packed | None:
         """None: the file vanished before it was opened."""
-        entry = FileEntry(mtime=times.format_local(found.mtime), updates=self.ratings.get(found.name, 0))
+        mtime = times.format_local(found.mtime)
         if not found.is_file:
-            return Packed(self.headers.make(found, 0), None, entry)
+            return Packed(self.headers.make(found, 0), None, FileEntry(mtime=mtime, updates=found.updates))
         in_base = self._base is not None and found.name in self._base.files
         if self._base and self._base.take(found.name, found.mtime):
-            return Packed(b"", None, entry._replace(skipped=True))
+            return Packed(b"", None, FileEntry(False, True, mtime, found.updates))
         try:
             fd = self.files.open(found.path)
         except FileNotFoundError:
@@ -55,7 +54,8 @@ class Packer:
         except BaseException:
             os.close(fd)
             raise
-        return Packed(self.headers.make(found, content.size), content, entry._replace(incremented=incremented))
+        entry = FileEntry(incremented, False, mtime, found.updates)
+        return Packed(self.headers.make(found, content.size), content, entry)
 
     def _content(self, found: Found, fd: int, in_base: bool) -> tuple[Content, bool]:
         """The data to store, and whether it is an increment."""

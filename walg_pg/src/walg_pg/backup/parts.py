@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 from walg_core.context import Context
 from walg_core.errors import Interrupted, StorageError, WalgError
@@ -14,6 +14,7 @@ from walg_core.pipeline.reader import CHUNK
 from walg_core.storage.api import Storage
 
 from walg_pg.backup.walk import Found
+from walg_pg.filelist import FileList, Names
 from walg_pg.sentinel import FileEntry
 
 
@@ -66,8 +67,7 @@ class Ledger:
 
     def __init__(self, keep_files: bool = True) -> None:
         self.keep_files = keep_files
-        self.files: dict[str, FileEntry] = {}
-        self.tar_sets: dict[str, list[str]] = {}
+        self._files = FileList()
         self.uncompressed = 0
         self.compressed = 0
         self._number = 0
@@ -82,15 +82,19 @@ class Ledger:
     def record(self, name: str, entry: FileEntry) -> None:
         """A row of `Files`."""
         if self.keep_files:
-            self.files[name] = entry
+            self._files.add(name, entry)
 
-    def stored(self, part: str, names: list[str], plain: int, stored: int) -> None:
+    def stored(self, part: str, names: Collection[str], plain: int, stored: int) -> None:
         """A part is durable: its names (none: not listed), the sum of its entries' data, its size in the storage."""
+        if names and self.keep_files:
+            self._files.add_part(part, names)
         with self._lock:
-            if names and self.keep_files:
-                self.tar_sets[part] = names
             self.uncompressed += plain
             self.compressed += stored
+
+    def listed(self, databases: dict[str, Any]) -> Iterator[bytes]:
+        """`files_metadata.json` in pieces."""
+        return self._files.pieces(databases)
 
 
 class Shared:
@@ -122,7 +126,7 @@ class TarStream:
         threshold: int,
         tracker: Tracker | None = None,
     ) -> None:
-        self.names: list[str] = []
+        self.names = Names()
         self.data = 0
         self._take = take
         self._pack = pack
@@ -224,7 +228,10 @@ class TarStream:
 class Tar(Protocol):
     """A tar as a reader, with the names in it and the sum of its entries' data in bytes, complete at its end."""
 
-    names: list[str]
+    @property
+    def names(self) -> Collection[str]:
+        """All that belong into the part's list."""
+
     data: int
 
     def read(self, size: int = -1, /) -> bytes:
@@ -245,7 +252,7 @@ class Uploader:
         self.abort = abort
         self.stored: dict[str, int] = {}
 
-    def store(self, base: str, stream: Tar, names: list[str] | None = None) -> None:
+    def store(self, base: str, stream: Tar, names: Collection[str] | None = None) -> None:
         """Store one tar as `base` plus the compressor's extension; `names` replaces the stream's list."""
         encoded, extension = self.context.encode(stream)
         part = base + extension

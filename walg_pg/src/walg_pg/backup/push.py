@@ -28,7 +28,7 @@ from walg_pg.backup.options import PushOptions
 from walg_pg.backup.packing import Packer
 from walg_pg.backup.walk import EXCLUDED, Found, Walk
 from walg_pg.lsn import format_lsn, segment_name
-from walg_pg.sentinel import FilesMetadata, Sentinel
+from walg_pg.sentinel import Sentinel
 from walg_pg.server import Server
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class LocalPush:
         files = None
         if self.options.files_metadata:
             databases = names_of_databases.result() if names_of_databases else {}
-            files = FilesMetadata(self.ledger.files, self.ledger.tar_sets, databases)
+            files = self.ledger.listed(databases)
         if self.options.permanent and self.base:
             base.make_chain_permanent(self.base)
         finish.check_parts(self.storage, name, self.uploader.stored, self.folder)
@@ -143,7 +143,7 @@ class LocalPush:
         packer = self._packer()
         self.walk = Walk(self.directory, self.excluded)
         threshold = self.config.get("WALG_TAR_SIZE_THRESHOLD")
-        groups = self._groups(packer, threshold)
+        groups = self._groups(threshold)
         with progress.track(None, "backup") as tracker:
 
             def make(take: Callable[[], Found | None]) -> parts.TarStream:
@@ -156,15 +156,15 @@ class LocalPush:
         if self.verification:
             self.verification.report()
 
-    def _groups(self, packer: Packer, threshold: int) -> Iterable[Group]:
+    def _groups(self, threshold: int) -> Iterable[Group]:
         """The entries as the composer deals them out; all but the regular one look at every file first."""
         composer = self.options.composer
         if composer == "database":
             return composers.by_database(self.walk)
         if composer == "rating":
-            entries = list(self.walk)
-            packer.ratings = composers.rate(entries, self.base.files if self.base else {})
-            return composers.by_rating(entries, packer.ratings, threshold)
+            headers, files = composers.apart(self.walk)
+            composers.rate(files, self.base.files if self.base else {})
+            return composers.by_rating(headers, files, threshold)
         if composer == "copy":
             copier = composers.Copier(self.storage, self.ledger, self.uploader)
             return [copier.reuse(self.walk, base.same_time)]

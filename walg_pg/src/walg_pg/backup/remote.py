@@ -19,7 +19,7 @@ from walg_pg.backup.options import PushOptions
 from walg_pg.backup.push import tablespace_spec
 from walg_pg.backup.repack import RemotePart, ServerTar
 from walg_pg.lsn import format_lsn
-from walg_pg.sentinel import FilesMetadata, Sentinel
+from walg_pg.sentinel import Sentinel
 from walg_pg.server import Server
 
 _LEAST_RATE = 32
@@ -83,7 +83,7 @@ class RemotePush:
         self.ledger.number()
         self.uploader.store(special.CONTROL_PART, special.ReadyTar([("", tar.header(entry), data)]), [])
         sentinel = self._sentinel(begun, ended, source.raw, backup.tablespaces)
-        files = FilesMetadata(self.ledger.files) if self.options.files_metadata else None
+        files = self.ledger.listed({}) if self.options.files_metadata else None
         finish.check_parts(self.storage, name, self.uploader.stored)
         finish.publish(self.storage, name, sentinel, files)
 

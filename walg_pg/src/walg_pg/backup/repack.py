@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from walg_core.backups import times
 from walg_core.errors import IntegrityError
@@ -98,13 +99,15 @@ def _number(block: bytes, start: int, end: int) -> int:
 class RemotePart:
     """One part as a reader: entries of the present archive until the next would make it exceed `threshold` bytes.
 
-    `exhausted`: the archive has no more entries. `control` is `global/pg_control`, once it has passed.
+    `exhausted`: the archive has no more entries. `control` is `global/pg_control`, once it has passed. `names` stays
+    empty: the members of such parts are in no list.
     """
 
     def __init__(
         self, source: ServerTar, oid: str, ledger: Ledger, threshold: int, tracker: Tracker | None = None
     ) -> None:
-        self.names: list[str] = []
+        self.names: Collection[str] = ()
+        self._begun = False
         self.data = 0
         self.exhausted = False
         self.control: tuple[tar.Entry, bytes] | None = None
@@ -155,12 +158,12 @@ class RemotePart:
         if entry is None:
             self.exhausted = True
             return False
-        if self.names and self.data + entry.size > self._threshold:
+        if self._begun and self.data + entry.size > self._threshold:
             self._source.waiting = entry
             return False
         named = entry._replace(name=self._prefix + entry.name)
         name = os.fsdecode(named.name).removeprefix("./")
-        self.names.append(name)
+        self._begun = True
         self.data += entry.size
         if entry.type != tar.DIRECTORY:
             mtime = times.format_local(entry.mtime * times.SECOND)

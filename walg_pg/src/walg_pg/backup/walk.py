@@ -59,19 +59,39 @@ class Relation(NamedTuple):
     node: int
 
 
+class Status(NamedTuple):
+    """What a backup needs of a file's status."""
+
+    st_mode: int
+    st_uid: int
+    st_gid: int
+    st_rdev: int
+    st_size: int
+    st_mtime_ns: int
+
+
 class Found(NamedTuple):
     """Something that gets a tar entry. `name` is the tar name (leading slash), `path` where to read it.
 
-    `relation` and `segment` are set for segment files of a main fork (`base/5/16384.1`), whatever their size.
+    `updates` is what the rating composer says of the file's relation: how many tuples changed.
     """
 
     name: str
     path: str
-    stat: os.stat_result
+    stat: os.stat_result | Status
     type: bytes
     link: str = ""
-    relation: Relation | None = None
-    segment: int = 0
+    updates: int = 0
+
+    @property
+    def relation(self) -> Relation | None:
+        """Of segment files of a main fork (`base/5/16384.1`), whatever their size; None for all others."""
+        return relation_of(self.name)[0] if self.is_file else None
+
+    @property
+    def segment(self) -> int:
+        """The number of the segment file, 0 for all that is none."""
+        return relation_of(self.name)[1] if self.is_file else 0
 
     @property
     def is_file(self) -> bool:
@@ -129,7 +149,11 @@ class Walk:
 
     def _directory(self, path: str, name: str) -> Iterator[Found]:
         """Everything below; `name` is the tar name of the directory itself ("" for the root)."""
-        for base in self._entries(path):
+        bases = self._entries(path)
+        bases.reverse()
+        while bases:
+            # Given up one by one: of a directory with a million files the names are the most that is in memory.
+            base = bases.pop()
             inner, inner_name = f"{path}/{base}", f"{name}/{base}"
             status = self._lstat(inner)
             if status is not None:
@@ -160,7 +184,7 @@ class Walk:
         elif kind == tar.FILE and base == "pg_control":
             self.control = Found(name, path, status, kind)
         elif kind == tar.FILE:
-            yield Found(name, path, status, kind, "", *relation_of(name))
+            yield Found(name, path, status, kind)
         elif kind == tar.SYMLINK:
             yield Found(name, path, status, kind, self._target(path))
         else:
@@ -190,12 +214,15 @@ class Walk:
 
     def _entries(self, path: str) -> list[str]:
         try:
-            return sorted(os.listdir(path), key=os.fsencode)
+            bases = os.listdir(path)
         except FileNotFoundError:
             log.warning(f"{path} disappeared during the walk")
             return []
         except OSError as error:
             raise _unreadable(path, error) from error
+        # Text of ASCII characters alone is in the order of its bytes.
+        bases.sort(key=None if all(map(str.isascii, bases)) else os.fsencode)
+        return bases
 
     def _lstat(self, path: str) -> os.stat_result | None:
         try:

@@ -22,8 +22,10 @@ from walg_pg.names import (
 from walg_pg.sentinel import (
     BackupMetadata,
     FilesMetadata,
+    Known,
     Sentinel,
     read_files_metadata,
+    read_known_files,
     read_metadata,
     read_sentinel,
 )
@@ -71,6 +73,11 @@ class Backup(NamedTuple):
         """`files_metadata.json`; raises ObjectNotFound, IntegrityError."""
         key = self.prefix + FILES_METADATA_NAME
         return read_files_metadata(_text(self.storage.get(key, _FILES_LIMIT)), key)
+
+    def known_files(self) -> dict[str, Known]:
+        """The rows of its file list as a delta needs them; raises ObjectNotFound, IntegrityError."""
+        key = self.prefix + FILES_METADATA_NAME
+        return read_known_files(_text(self.storage.get(key, _FILES_LIMIT)), key)
 
     def parts(self) -> list[ObjectInfo]:
         """The tars, sorted by key."""
