@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from walg_core.context import Context
+from walg_core.io.locks import FileLock
 from walg_core.testing.contexts import make_context
-from walg_pg.journal import push_ahead, turns
+from walg_pg.journal import detached, push_ahead, turns
 from walg_pg.journal.fetch import Fetcher, Places
 from walg_pg.journal.prefetch import Window, prefetch
 from walg_pg.journal.push import Pusher, push
@@ -186,10 +187,30 @@ def test_only_one_at_a_time(make: Callable[..., Context], wal: Path, tmp_path: P
     context = make()
     pusher = Pusher(context, context.write_storage(), str(wal))
     markers(wal).mkdir(parents=True)
-    with push_ahead.FileLock(str(markers(wal) / "ahead.lock")):
+    with FileLock(str(markers(wal) / "ahead.lock")):
         assert is_running(pusher)
         push_ahead.push_ahead(context, str(wal / NAMES[0]))
     assert stored(tmp_path) == []
+    assert not is_running(pusher)
+
+
+def test_who_only_looks_keeps_nobody_from_the_work(
+    make: Callable[..., Context], wal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detached, "_TRIES", 6000)
+    context = make()
+    pusher = Pusher(context, context.write_storage(), str(wal))
+    for name in NAMES[3:]:
+        (wal / "archive_status" / f"{name}.ready").unlink()
+    markers(wal).mkdir(parents=True)
+    (markers(wal) / "ahead.lock").touch()
+    with FileLock(str(markers(wal) / "ahead.lock"), shared=True):
+        worker = threading.Thread(target=push_ahead.push_ahead, args=(context, str(wal / NAMES[0])))
+        worker.start()
+        time.sleep(0.02)
+    eventually(lambda: stored(tmp_path) == NAMES[1:3])
+    run_off(wal)
+    worker.join(60)
     assert not is_running(pusher)
 
 
@@ -322,7 +343,7 @@ def test_what_was_passed_by_is_removed(archived: Context, tmp_path: Path) -> Non
     worker = threading.Thread(target=prefetch, args=(archived, NAMES[0], str(target)), kwargs={"follow": True})
     worker.start()
     try:
-        eventually(lambda: os.path.exists(places.finished(NAMES[10])))
+        eventually(lambda: all(os.path.exists(places.finished(name)) for name in NAMES[1:11]))
         assert Fetcher(archived).take_prefetched(NAMES[8], places, str(target))
         eventually(lambda: not any(os.path.exists(places.finished(name)) for name in NAMES[1:8]))
         eventually(lambda: os.path.exists(places.finished(NAMES[18])))

@@ -142,6 +142,7 @@ class Background:
 
     def leaves_many(self) -> bool:
         """Once stopped: whether a burst of files still waits."""
-        if self._left < 1:
+        if self._left < 1 or self._waiting:
+            # Only so many as might be uploaded were looked for.
             self._scan()
         return len(self._waiting) >= MANY

@@ -1,7 +1,9 @@
 """Commands that outlive the one that starts them: `wal-prefetch` and `wal-push-ahead`."""
 
 import os
+import time
 
+from walg_core.io.locks import FileLock
 from walg_core.observe import log
 
 TYPE_CHECKING = False
@@ -9,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from walg_core.context import Context
+
+
+_TRIES = 10
 
 
 def start(context: "Context", words: "list[str]", target: str = "") -> None:
@@ -43,6 +48,19 @@ def _keep_descriptors() -> None:
                 os.set_inheritable(number, False)
             except OSError:
                 continue  # the one through which they were listed
+
+
+def alone(path: str) -> FileLock | None:
+    """The lock of which one holder is enough, to be left with `__exit__`; None while another has it.
+
+    Who only looks whether somebody has it holds it for a moment, too; so it is tried more than once.
+    """
+    for _ in range(_TRIES):
+        try:
+            return FileLock(path, mode=0o600, wait=False).__enter__()
+        except BlockingIOError:
+            time.sleep(0.01)
+    return None
 
 
 def run(what: str, work: "Callable[..., None]", *arguments: object, **options: object) -> int:

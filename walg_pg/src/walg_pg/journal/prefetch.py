@@ -80,15 +80,18 @@ def prefetch(context: "Context", name: str, destination: str, target: str = "", 
     fetcher = Fetcher(context, target)
     places = Places(context, destination)
     atomic.make_dirs(places.running_directory, 0o755)
-    try:
-        with FileLock(places.lock, mode=0o600, wait=False):
-            _settle(places)
-            clean(places, name, fetcher.segment_size)
-            wanted = following(context, name, fetcher.segment_size)
-            if wanted:
-                Window(fetcher, places, wanted).fill(follow=follow)
-    except BlockingIOError:
+    lock = detached.alone(places.lock)
+    if lock is None:
         log.debug("another wal-prefetch is at work")
+        return
+    try:
+        _settle(places)
+        clean(places, name, fetcher.segment_size)
+        wanted = following(context, name, fetcher.segment_size)
+        if wanted:
+            Window(fetcher, places, wanted).fill(follow=follow)
+    finally:
+        lock.__exit__(None, None, None)
 
 
 def _settle(places: Places) -> None:

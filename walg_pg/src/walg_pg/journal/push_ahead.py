@@ -108,8 +108,11 @@ def push_ahead(context: "Context", path: str, target: str = "") -> None:
     limit: int = context.config.get("TOTAL_BG_UPLOADED_LIMIT")
     if not is_wanted(pusher) or not os.path.isdir(pusher.turns.folder or ""):
         return
-    try:
-        with FileLock(_lock(pusher), mode=0o600, wait=False):
-            Ahead(pusher, name, workers, limit).run()
-    except BlockingIOError:
+    lock = detached.alone(_lock(pusher))
+    if lock is None:
         log.debug("another wal-push-ahead is at work")
+        return
+    try:
+        Ahead(pusher, name, workers, limit).run()
+    finally:
+        lock.__exit__(None, None, None)
