@@ -100,3 +100,12 @@ def test_who_needs_what_is_being_deleted_is_told() -> None:
         with pytest.raises(WalgError, match="base_2 is being deleted"):
             claims.check_not_doomed(storage, ["base_2", "base_3"])
     claims.check_not_doomed(storage, ["base_2"])
+
+
+def test_two_marks_of_one_backup_do_not_take_each_others_claim() -> None:
+    storage = MemoryStorage()
+    with claims.of_mark(storage, "stream_1", ""):
+        with claims.of_mark(storage, "stream_1", "stream_0"):
+            assert [claim.name for claim in claims.live(storage)] == ["stream_1", "stream_1"]
+        assert [(claim.name, claim.base) for claim in claims.live(storage)] == [("stream_1", "")]
+    assert not list(storage.list())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +12,8 @@ from walg_core.backups.sentinels import SentinelForm
 from walg_core.storage.api import Storage
 from walg_core.streams import engine as streams
 from walg_core.streams.push import Pushed, backup_of
-from walg_core.testing.interleaving import Actor, Scheduler, SharedStorage
+from walg_core.testing.interleaving import Actor, Scheduler, SharedStorage, check_listed
 
-SUFFIX = "_backup_stop_sentinel.json"
 SEEDS = int(os.environ.get("WALG_TEST_INTERLEAVINGS", "200"))
 FORM = SentinelForm(parent="DeltaFrom", base="DeltaFullName")
 ENGINE = streams.StreamEngine(form=FORM)
@@ -112,14 +110,7 @@ class World:
     # What must hold.
 
     def check(self) -> None:
-        there = self.storage.peek()
-        listed = {key.split("/")[1].removesuffix(SUFFIX): body for key, body in there.items() if key.endswith(SUFFIX)}
-        for name, body in listed.items():
-            lost = self.parts[name] - there.keys()
-            assert not lost, f"{name} is listed without {sorted(lost)}"
-            base = json.loads(body).get("DeltaFrom")
-            assert base in (None, *listed), f"{name} is listed without its base {base}"
-        assert self.permanent <= listed.keys(), "a permanent backup is gone"
+        check_listed(self.storage.peek(), self.parts, self.permanent)
 
 
 def actors(world: World) -> list[Actor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ import pytest
 from walg_core.backups import copying, times
 from walg_core.backups.copying import execute
 from walg_core.storage.api import Storage
-from walg_core.testing.interleaving import Actor, Scheduler, SharedStorage
+from walg_core.testing.interleaving import Actor, Scheduler, SharedStorage, check_listed
 from walg_pg.backup import finish
 from walg_pg.backup.base import Base
 from walg_pg.catalog.backups import list_backups
@@ -22,7 +21,6 @@ from walg_pg.lsn import segment_name
 from walg_pg.sentinel import Sentinel
 
 SEGMENT = 16 << 20
-SUFFIX = "_backup_stop_sentinel.json"
 SEEDS = int(os.environ.get("WALG_TEST_INTERLEAVINGS", "100"))
 
 
@@ -101,14 +99,7 @@ class World:
     # What must hold.
 
     def check(self) -> None:
-        there = self.storage.peek()
-        listed = {key.split("/")[1].removesuffix(SUFFIX): body for key, body in there.items() if key.endswith(SUFFIX)}
-        for name, body in listed.items():
-            lost = self.parts[name] - there.keys()
-            assert not lost, f"{name} is listed without {sorted(lost)}"
-            base = json.loads(body).get("DeltaFrom")
-            assert base in (None, *listed), f"{name} is listed without its base {base}"
-        assert self.permanent <= listed.keys(), "a permanent backup is gone"
+        check_listed(self.storage.peek(), self.parts, self.permanent)
 
 
 def sentinel_of(base: Base | None, start: int) -> Sentinel:

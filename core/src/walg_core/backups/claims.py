@@ -124,6 +124,12 @@ def of_backup(storage: "Storage", name: str, values: "Mapping[str, Any]", folder
     return Held(storage, BACKUP, name, values, folder)
 
 
+def of_mark(storage: "Storage", name: str, base: str, folder: str = FOLDER) -> Held:
+    """The claim of a backup whose sentinel is about to be rewritten; each such command has one of its own."""
+    own = f"{name}_{os.uname().nodename}_{os.getpid()}_{next(_numbers)}"
+    return Held(storage, BACKUP, own, {"name": name, "base": base}, folder)
+
+
 def of_deletion(storage: "Storage", names: "Iterable[str]") -> Held:
     """The claim of a deletion of these backups."""
     name = f"{DELETION}_{os.uname().nodename}_{os.getpid()}_{next(_numbers)}"

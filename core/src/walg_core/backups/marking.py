@@ -31,7 +31,7 @@ def mark(storage: Storage, name: str, form: SentinelForm, *, permanent: bool, fo
         chain = [named[name]]
     changed = []
     # A sentinel is rewritten as a whole: while its backup is being deleted it must not come back without data.
-    with claims.of_backup(storage, name, {"base": named[name].parent}, folder):
+    with claims.of_mark(storage, name, named[name].parent, folder):
         claims.check_not_doomed(storage, [backup.name for backup in chain])
         for backup in chain:
             if backup.permanent == permanent:

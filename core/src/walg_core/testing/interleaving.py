@@ -6,10 +6,11 @@ gives the same interleaving. What an actor does between two operations belongs t
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from walg_core.errors import WalgError
 from walg_core.pipeline.reader import Reader
@@ -78,6 +79,18 @@ class Scheduler:
     def ended(self, actor: Actor) -> None:
         self._alive.remove(actor)
         self._back.release()
+
+
+def check_listed(objects: Mapping[str, bytes], parts: Mapping[str, set[str]], permanent: set[str]) -> None:
+    """Raise AssertionError unless every listed backup has its `parts` and its base, and `permanent` ones are listed."""
+    suffix = "_backup_stop_sentinel.json"
+    listed = {key.split("/")[1].removesuffix(suffix): body for key, body in objects.items() if key.endswith(suffix)}
+    for name, body in listed.items():
+        lost = parts[name] - objects.keys()
+        assert not lost, f"{name} is listed without {sorted(lost)}"
+        base = json.loads(body).get("DeltaFrom")
+        assert base in (None, *listed), f"{name} is listed without its base {base}"
+    assert permanent <= listed.keys(), "a permanent backup is gone"
 
 
 class SharedStorage(MemoryStorage):
